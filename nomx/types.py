@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import NewType
 
 from nomx.errors import InvalidRequest
@@ -84,3 +85,13 @@ def _scaled(form: re.Pattern[str], scale: dict[str, int], text: str, field: str,
     if value <= 0:
         raise InvalidRequest(field=field, value=repr(text), expected=expected)
     return value
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a probe found of one *feature* of this machine: whether it is there, the reason, how to mend it."""
+
+    feature: str
+    available: bool
+    reason: str
+    remedy: str = ""
