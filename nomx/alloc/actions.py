@@ -18,7 +18,7 @@ class Action:
 
 @dataclass(frozen=True)
 class MakeGroup(Action):
-    """Make the lease's cgroup, in every hierarchy that counts: `<instance>/<group>`."""
+    """Make the lease's cgroup at the top of every hierarchy that counts: `<instance>.<group>`."""
 
     instance: str
     group: str
@@ -39,11 +39,13 @@ class SetCpus(Action):
 
 @dataclass(frozen=True)
 class JoinGroup(Action):
-    """Move process *pid* into the group. Undo moves it back to where it came from, if it lives."""
+    """Move process *pid* into the group. Undo moves every process of the group to where *pid* came from."""
 
     instance: str
     group: str
     pid: int
+    origin: tuple[tuple[str, str], ...] = ()
+    """Where the process was: (v1 controllers or the empty text for v2, path) of each hierarchy."""
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,8 @@ class Grant(Struct, frozen=True):
     memory_bytes: int | None
     verdicts: tuple[Verdict, ...] = ()
     """Why not a higher path: one verdict for each path above the one granted."""
+    unenforced: tuple[str, ...] = ()
+    """What was granted but the kernel does not keep others from, one sentence each."""
     device: DeviceGrant | None = None
     counters_fd: int = -1
     """The memfd of `nomx.api.counters`, -1 when nobody asked for counters."""
@@ -178,6 +180,8 @@ class LeaseStatus(Struct, frozen=True):
     pids: tuple[int, ...] = ()
     seconds: float = 0.0
     end_reason: str = ""
+    unenforced: tuple[str, ...] = ()
+    """As in the Grant, observed now."""
 
 
 class DeviceUnit(Struct, frozen=True):

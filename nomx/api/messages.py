@@ -22,11 +22,11 @@ class Operation(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op")
     """What a client may ask."""
 
 
-class Hello(Operation, tag="hello"):
+class Hello(Operation, frozen=True, tag="hello"):
     """Who are you? Answered by Welcome."""
 
 
-class Acquire(Operation, tag="acquire"):
+class Acquire(Operation, frozen=True, tag="acquire"):
     """A lease for the calling process, which joins its cgroup before the answer. Answered by Granted."""
 
     spec: LeaseSpec
@@ -34,7 +34,7 @@ class Acquire(Operation, tag="acquire"):
     """Answer with Planned instead, and change nothing."""
 
 
-class Attach(Operation, tag="attach"):
+class Attach(Operation, frozen=True, tag="attach"):
     """Bind the lease's device unit to the UMEM whose memfd comes with this call (one descriptor).
 
     Answered by Attached, with one XSK descriptor a queue.
@@ -44,18 +44,21 @@ class Attach(Operation, tag="attach"):
     umem: UmemGeometry
 
 
-class Release(Operation, tag="release"):
+class Release(Operation, frozen=True, tag="release"):
     """End a lease now; its processes are killed when *kill*, else left without their resources. Answered by Done."""
 
     lease: str
     kill: bool = False
 
 
-class Leases(Operation, tag="leases"):
-    """The status of each live lease. Answered by LeaseList."""
+class Leases(Operation, frozen=True, tag="leases"):
+    """The status of each live lease, in order of grant. Answered by LeaseList."""
+
+    after: str = ""
+    """Continue a long list after this lease."""
 
 
-class Show(Operation, tag="show"):
+class Show(Operation, frozen=True, tag="show"):
     """One lease, live or lately ended. Answered by Shown.
 
     With *until_ended* the answer comes when the lease has ended.
@@ -65,11 +68,14 @@ class Show(Operation, tag="show"):
     until_ended: bool = False
 
 
-class Devices(Operation, tag="devices"):
-    """The device units. Answered by DeviceList."""
+class Devices(Operation, frozen=True, tag="devices"):
+    """The device units, by slot. Answered by DeviceList."""
+
+    after: str = ""
+    """Continue a long list after this unit."""
 
 
-class Plug(Operation, tag="plug"):
+class Plug(Operation, frozen=True, tag="plug"):
     """Join a network namespace (its descriptor comes with this call) to the switch, as a host is. Root only.
 
     Makes the interface *ifname* there, with an address of the prefix. Answered by Plugged.
@@ -79,13 +85,13 @@ class Plug(Operation, tag="plug"):
     address: str | None = None
 
 
-class Unplug(Operation, tag="unplug"):
+class Unplug(Operation, frozen=True, tag="unplug"):
     """Undo a Plug. Answered by Done."""
 
     unit: str
 
 
-class Doctor(Operation, tag="doctor"):
+class Doctor(Operation, frozen=True, tag="doctor"):
     """Which paths does the daemon give? Answered by Verdicts."""
 
 
@@ -96,7 +102,7 @@ class Answer(Struct, frozen=True, tag_field="is"):
     """What the daemon answers."""
 
 
-class Welcome(Answer, tag="welcome"):
+class Welcome(Answer, frozen=True, tag="welcome"):
     pid: int
     version: str
     instance: str
@@ -106,45 +112,49 @@ class Welcome(Answer, tag="welcome"):
     free: dict[str, int] = field(default_factory=dict)
 
 
-class Granted(Answer, tag="granted"):
+class Granted(Answer, frozen=True, tag="granted"):
     grant: Grant
 
 
-class Planned(Answer, tag="planned"):
+class Planned(Answer, frozen=True, tag="planned"):
     path: str
     actions: tuple[str, ...]
     verdicts: tuple[Verdict, ...] = ()
 
 
-class Attached(Answer, tag="attached"):
+class Attached(Answer, frozen=True, tag="attached"):
     device: DeviceGrant
 
 
-class LeaseList(Answer, tag="leases"):
+class LeaseList(Answer, frozen=True, tag="leases"):
     leases: tuple[LeaseStatus, ...]
+    more: bool = False
+    """Ask again *after* the last one."""
 
 
-class Shown(Answer, tag="shown"):
+class Shown(Answer, frozen=True, tag="shown"):
     status: LeaseStatus
 
 
-class DeviceList(Answer, tag="devices"):
+class DeviceList(Answer, frozen=True, tag="devices"):
     units: tuple[DeviceUnit, ...]
+    more: bool = False
+    """Ask again *after* the last one."""
 
 
-class Plugged(Answer, tag="plugged"):
+class Plugged(Answer, frozen=True, tag="plugged"):
     unit: DeviceUnit
 
 
-class Verdicts(Answer, tag="verdicts"):
+class Verdicts(Answer, frozen=True, tag="verdicts"):
     verdicts: tuple[Verdict, ...]
 
 
-class Done(Answer, tag="done"):
+class Done(Answer, frozen=True, tag="done"):
     pass
 
 
-class Failed(Answer, tag="failed"):
+class Failed(Answer, frozen=True, tag="failed"):
     """A NomxError on its way: *kind* is its class, *fields* its fields."""
 
     kind: str
