@@ -1,0 +1,148 @@
+"""Who gets what: greedy and upgrade passes over all tenants, then a bounded search over the undecided; for clearing."""
+
+from __future__ import annotations
+
+from operator import mul, sub
+
+import numpy as np
+
+from nomx.market.book import Book, Flags, Floats, Integers
+from nomx.market.policy import serve
+
+UPGRADE_PASSES = 2
+
+CORE = 14
+"""How many tenants the search decides anew: all of them, where there are no more."""
+
+MAX_NODES = 1500
+"""Where the search stops and keeps the best allocation found: some 5 ms."""
+
+
+def allocate(book: Book, possible: Flags, prices: Floats) -> Integers:
+    """Choose a *possible* choice for each tenant within the supply, aiming at the highest `worth`; shape (N,).
+
+    *prices* say how scarce each resource is. Greedy decides clear cases well. What it gets wrong is which of several
+    big bundles goes with which small ones, so the search goes over those tenants again whom the prices leave
+    undecided: a large-neighbourhood search with one neighbourhood.
+    Source: Balas and Zemel, "An Algorithm for Large Zero-One Knapsack Problems" (Operations Research 1980), for the
+    core; Pisinger and Ropke, "Large Neighborhood Search" (Handbook of Metaheuristics, 2010).
+    """
+    gain = gains(book, possible, prices)
+    choices = greedy(book, gain)
+    core = undecided(gain, choices)
+    fixed = choices.copy()
+    fixed[core] = 0
+    left = book.supply - book.demand(fixed)
+    fixed[core] = _Search(book, possible, prices, core, left, choices[core]).run()
+    return fixed
+
+
+def gains(book: Book, possible: Flags, prices: Floats) -> Floats:
+    """What each choice is worth beyond its cost at *prices*; -inf where it is not possible; shape (N, CHOICES)."""
+    gain = book.liquid + book.stay - (book.quanta_flat @ prices).reshape(book.liquid.shape)
+    real = possible & (book.value > 0)
+    real[:, 0] = True
+    return np.where(real, gain, -np.inf)
+
+
+def greedy(book: Book, gain: Floats) -> Integers:
+    """Tenants by gain for each share of the supply they ask for; each takes its best that fits; then they trade up.
+
+    Ties go by seniority, never by name. A possible point that gains nothing is better used than idle, and comes last.
+    """
+    points = gain[:, 1:]
+    count = np.isfinite(points).sum(axis=1)
+    wishes = np.argsort(-points, axis=1, kind="stable")
+    first = wishes[:, 0] + 1
+    share = (book.quanta[np.arange(len(first)), first] / np.maximum(book.supply, 1)).sum(axis=1)
+    density = np.where(count > 0, points.max(axis=1) / np.maximum(share, 1e-300), -np.inf)
+    order = [row for row in np.argsort(-density, kind="stable").tolist() if count[row]]
+    listed = wishes.tolist()
+    wanted = [listed[row][: count[row]] for row in order]
+    tenants = [book.tenants[row] for row in order]
+    supply = tuple(book.supply.tolist())
+    taken = serve(tenants, wanted, supply)
+    for _ in range(UPGRADE_PASSES):
+        taken = serve(tenants, wanted, supply, choices=taken)
+    choices = np.zeros(len(book.tenants), dtype=np.int64)
+    choices[order] = np.array(taken, dtype=np.int64) + 1
+    return choices
+
+
+def undecided(gain: Floats, choices: Integers) -> Integers:
+    """The rows of the CORE most doubtful tenants: without their favourite, or with a second choice as good."""
+    ranked = np.sort(gain, axis=1)
+    doubt = np.where(gain.argmax(axis=1) == choices, ranked[:, -1] - ranked[:, -2], 0.0)
+    rows = np.argsort(doubt, kind="stable")
+    return rows[np.isfinite(doubt[rows])][:CORE]
+
+
+def worth(book: Book, choices: Integers) -> int:
+    """What the market maximises: liquid welfare and the switching costs saved, in micro-credits a second."""
+    return int(book.of_choices(book.liquid + book.stay, choices).sum())
+
+
+class _Search:
+    """The best choices of some tenants within what is *left*, by branch and bound over at most MAX_NODES nodes.
+
+    A branch is cut, where even selling what is left at *prices* could not beat the best found (the dual bound).
+    Source: Land and Doig, "An Automatic Method of Solving Discrete Programming Problems" (Econometrica 1960).
+    """
+
+    def __init__(
+        self, book: Book, possible: Flags, prices: Floats, rows: Integers, left: Integers, incumbent: Integers
+    ) -> None:
+        self.prices: list[int] = np.floor(prices).astype(np.int64).tolist()
+        self.left: list[int] = left.tolist()
+        worths = book.liquid[rows] + book.stay[rows]
+        by_worth = np.argsort(-worths.max(axis=1), kind="stable")
+        self.places = by_worth
+        self.options = [
+            self._options(
+                worths[place], book.quanta[rows[place]], possible[rows[place]] & (book.value[rows[place]] > 0)
+            )
+            for place in by_worth.tolist()
+        ]
+        self.ahead = [0]
+        for options in reversed(self.options):
+            self.ahead.append(self.ahead[-1] + options[0][0])
+        self.ahead.reverse()
+        self.nodes = 0
+        self.path = [0] * len(rows)
+        self.chosen: list[int] = incumbent[by_worth].tolist()
+        self.best = int(worths[np.arange(len(rows)), incumbent].sum())
+
+    def _options(self, worths: Integers, quanta: Integers, real: Flags) -> list[tuple[int, int, list[int], int]]:
+        """(gain at the prices, worth, bundle, choice) of each possible choice, the highest gain first."""
+        options = [(0, 0, [0] * len(self.prices), 0)]
+        for choice in np.flatnonzero(real).tolist():
+            bundle, value = quanta[choice].tolist(), int(worths[choice])
+            options.append((value - self._cost(bundle), value, bundle, choice))
+        return sorted(options, key=lambda option: -option[0])
+
+    def _cost(self, bundle: list[int]) -> int:
+        return sum(map(mul, self.prices, bundle))
+
+    def run(self) -> Integers:
+        """The best choices found, in the order of the rows given."""
+        self._descend(0, 0, self.left, self._cost(self.left))
+        choices = np.zeros(len(self.places), dtype=np.int64)
+        choices[self.places] = self.chosen
+        return choices
+
+    def _descend(self, depth: int, gained: int, left: list[int], resale: int) -> None:
+        if depth == len(self.options):
+            if gained > self.best:
+                self.best, self.chosen = gained, list(self.path)
+            return
+        self.nodes += 1
+        slack = gained + resale + self.ahead[depth + 1] - self.best
+        for gain, worth, bundle, choice in self.options[depth]:
+            if slack + gain <= 0 or self.nodes >= MAX_NODES:
+                return
+            rest = list(map(sub, left, bundle))
+            if min(rest) >= 0:
+                self.path[depth] = choice
+                best = self.best
+                self._descend(depth + 1, gained + worth, rest, resale + gain - worth)
+                slack -= self.best - best

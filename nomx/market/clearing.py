@@ -1,0 +1,155 @@
+"""The market as a policy: one uniform price a resource, found by dual descent, smoothed, paid by whoever is served.
+
+Clearing is the whole mechanism of one period; its parts are in `prices` (what a resource costs) and `assign` (who gets
+it). It is *approximately* truthful where many tenants compete, as no single bid then moves a price; with few it is not,
+and nothing here claims it (experiments/0006-market measures the gain from misreporting by size).
+
+Source: Agmon Ben-Yehuda et al., "The Resource-as-a-Service (RaaS) Cloud" (HotCloud 2012); Ben-Yehuda et al., "The nom
+Profit-Maximizing Operating System" (VEE 2016); for uniform prices over indivisible bundles, Budish, "The Combinatorial
+Assignment Problem: Approximate Competitive Equilibrium from Equal Incomes" (J. Political Economy 2011).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from nomx.errors import InvalidRequest
+from nomx.market import assign
+from nomx.market.bids import Menu, Point
+from nomx.market.book import Book, Flags, Floats, Integers
+from nomx.market.money import MAX_RATE, MICRO
+from nomx.market.policy import MAX_WEIGHT, Award, Carry, Case, Outcome, Tenant
+from nomx.market.prices import Smoothing, clearing_prices
+
+FEW = 12
+"""Up to so many competing tenants prices may come down as far as smoothing allows."""
+
+MARGIN = 0.01
+"""How far many tenants can bring down the published price in a period, as a part of it, to serve one who would
+otherwise just not be: about the accuracy of the descent."""
+
+
+@dataclass(frozen=True)
+class Market:
+    """Uniform-price market over operating points, cleared each period."""
+
+    smoothing: Smoothing = field(default_factory=Smoothing)
+    name: str = "market"
+    charges: bool = True
+
+    def clear(self, case: Case) -> Outcome:
+        """Decide one period.
+
+        Raises: InvalidRequest: a reserve price below 1 (a price of 0 could never rise by a factor).
+        """
+        if min(case.reserve) < 1:
+            raise InvalidRequest(
+                field="reserve", value=case.reserve, expected="at least 1 micro-credit for each resource"
+            )
+        book, reserve = Book.of(case), np.array(case.reserve, dtype=np.int64)
+        last = np.array(case.carry.clearing) if case.carry.clearing else None
+        target = clearing_prices(book, last, reserve)
+        published, lowest = self._publish(case, target, reserve)
+        choices, published = _served(book, target, published, lowest)
+        return _outcome(case, book, choices, published, target)
+
+    def _publish(self, case: Case, target: Floats, reserve: Integers) -> tuple[Integers, Integers]:
+        """The smoothed price, and the lowest that it might be this period. The first price of all is not smoothed."""
+        if not case.carry.published:
+            return np.maximum(np.floor(target).astype(np.int64), reserve), reserve
+        last = np.array(case.carry.published, dtype=np.int64)
+        return self.smoothing.publish(last, target, reserve), self.smoothing.lowest(last, reserve)
+
+
+def _competitors(book: Book) -> int:
+    return int((book.liquid.max(axis=1, initial=0) > 0).sum())
+
+
+def _served(book: Book, scarcity: Floats, published: Integers, lowest: Integers) -> tuple[Integers, Integers]:
+    """Who gets what by *scarcity* (the clearing price), and the highest prices up to *published* that they can bear.
+
+    Smoothing delays what is paid, not who is served. And as bundles are indivisible, no linear price need support
+    the best allocation: it may shut out the very tenant who makes the most of what is left. So what is a little
+    beyond a tenant's value is possible, too, and if somebody is served so, the price comes down for everybody, but
+    not below *lowest*. With few tenants that little is all that smoothing allows, with many it is MARGIN.
+    """
+    if int((book.liquid.max(axis=1, initial=0) > 0).sum()) > FEW:
+        lowest = np.maximum(lowest, np.floor(published * (1 - MARGIN)).astype(np.int64))
+    possible = book.possible(book.cost(lowest))
+    choices = _unless_held(book, possible, assign.allocate(book, possible, scarcity))
+    return choices, _bearable(book, choices, lowest, published)
+
+
+def _unless_held(book: Book, possible: Flags, choices: Integers) -> Integers:
+    """*choices*, or those held, where they are still possible and the others are not worth more.
+
+    Each change raises what the market maximises, so unchanged bids come to rest.
+    """
+    held = book.held
+    stays = bool(np.take_along_axis(possible, held[:, None], axis=1).all() and (book.demand(held) <= book.supply).all())
+    return held if stays and assign.worth(book, held) >= assign.worth(book, choices) else choices
+
+
+def _bearable(book: Book, choices: Integers, lowest: Integers, highest: Integers) -> Integers:
+    """The highest prices on the line from *lowest* to *highest* at which everybody can pay for its choice."""
+    liquid = book.of_choices(book.liquid, choices)
+    low, high = 0, 1 << 20
+    while low < high:
+        middle = (low + high + 1) // 2
+        prices = _between(lowest, highest, middle)
+        if (book.of_choices(book.cost(prices), choices) <= liquid).all():
+            low = middle
+        else:
+            high = middle - 1
+    return _between(lowest, highest, low)
+
+
+def _between(lowest: Integers, highest: Integers, part: int) -> Integers:
+    return lowest + ((highest - lowest) * part >> 20)
+
+
+def _outcome(case: Case, book: Book, choices: Integers, published: Integers, target: Floats) -> Outcome:
+    costs = book.cost(published)
+    payments = book.of_choices(costs, choices).tolist()
+    wishes = np.where(book.possible(costs), book.value - costs, -1).argmax(axis=1).tolist()
+    awards: dict[str, Award] = {}
+    nothing = Point(case.goods.nothing, 0)
+    for tenant, choice, wish, payment in zip(case.tenants, choices.tolist(), wishes, payments, strict=True):
+        given = tenant.menu.points[choice - 1] if choice else nothing
+        desired = tenant.menu.points[wish - 1] if wish else nothing
+        awards[tenant.name] = Award(given.quanta, given.value, payment, desired.quanta)
+    prices = tuple(published.tolist())
+    return Outcome(awards, prices, Carry(published=prices, clearing=tuple(target.tolist())))
+
+
+@dataclass(frozen=True)
+class Priorities:
+    """The credits mode, for applications of one owner: the market's allocation, by priority instead of money.
+
+    A menu's values only compare its own points: the best counts as the tenant's weight, the others in proportion.
+    Nobody pays, no budget binds, and the published prices are a measure of scarcity: a thousand credits for each unit
+    of weight.
+    """
+
+    market: Market = field(default_factory=Market)
+    name: str = "priorities"
+    charges: bool = False
+
+    def clear(self, case: Case) -> Outcome:
+        inner = self.market.clear(replace(case, tenants=tuple(_weighed(tenant) for tenant in case.tenants)))
+        worth = {t.name: {p.quanta: p.value for p in t.menu.points} for t in case.tenants}
+        awards = {
+            name: replace(award, value=worth[name].get(award.quanta, 0), payment=0)
+            for name, award in inner.awards.items()
+        }
+        return replace(inner, awards=awards)
+
+
+def _weighed(tenant: Tenant) -> Tenant:
+    best = max((point.value for point in tenant.menu.points), default=1)
+    scale = tenant.weight * MICRO * (MAX_RATE // (MAX_WEIGHT * MICRO))
+    points = tuple(Point(point.quanta, max(1, point.value * scale // best)) for point in tenant.menu.points)
+    switching_cost = min(MAX_RATE, tenant.menu.switching_cost * scale // best)
+    return replace(tenant, menu=Menu(points, switching_cost), spend=MAX_RATE, lock=None)
