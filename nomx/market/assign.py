@@ -17,6 +17,9 @@ CORE = 14
 MAX_NODES = 1500
 """Where the search stops and keeps the best allocation found: some 5 ms."""
 
+WORTH_A_SEARCH = 2000
+"""The search passes over whatever cannot gain one part in this of the whole welfare."""
+
 
 def allocate(book: Book, possible: Flags, prices: Floats) -> Integers:
     """Choose a *possible* choice for each tenant within the supply, aiming at the highest `worth`; shape (N,).
@@ -30,11 +33,14 @@ def allocate(book: Book, possible: Flags, prices: Floats) -> Integers:
     gain = gains(book, possible, prices)
     choices = greedy(book, gain)
     core = undecided(gain, choices)
-    fixed = choices.copy()
-    fixed[core] = 0
-    left = book.supply - book.demand(fixed)
-    fixed[core] = _Search(book, possible, prices, core, left, choices[core]).run()
-    return fixed
+    others = choices.copy()
+    others[core] = 0
+    search = _Search(book.supply - book.demand(others), prices)
+    by_worth = core[np.argsort(-np.where(np.isfinite(gain[core]), book.liquid[core], 0).max(axis=1), kind="stable")]
+    for row in by_worth.tolist():
+        search.add(book.liquid[row] + book.stay[row], book.quanta[row], np.isfinite(gain[row]), int(choices[row]))
+    others[by_worth] = search.run(least_gain=worth(book, choices) // WORTH_A_SEARCH)
+    return others
 
 
 def gains(book: Book, possible: Flags, prices: Floats) -> Floats:
@@ -85,50 +91,42 @@ def worth(book: Book, choices: Integers) -> int:
 class _Search:
     """The best choices of some tenants within what is *left*, by branch and bound over at most MAX_NODES nodes.
 
-    A branch is cut, where even selling what is left at *prices* could not beat the best found (the dual bound).
+    A branch is cut, where even selling what is left at *prices* (the dual bound) would not gain enough.
     Source: Land and Doig, "An Automatic Method of Solving Discrete Programming Problems" (Econometrica 1960).
     """
 
-    def __init__(
-        self, book: Book, possible: Flags, prices: Floats, rows: Integers, left: Integers, incumbent: Integers
-    ) -> None:
-        self.prices: list[int] = np.floor(prices).astype(np.int64).tolist()
+    def __init__(self, left: Integers, prices: Floats) -> None:
         self.left: list[int] = left.tolist()
-        worths = book.liquid[rows] + book.stay[rows]
-        by_worth = np.argsort(-worths.max(axis=1), kind="stable")
-        self.places = by_worth
-        self.options = [
-            self._options(
-                worths[place], book.quanta[rows[place]], possible[rows[place]] & (book.value[rows[place]] > 0)
-            )
-            for place in by_worth.tolist()
-        ]
+        self.prices: list[int] = np.floor(prices).astype(np.int64).tolist()
+        self.options: list[list[tuple[int, int, list[int], int]]] = []
+        """For each tenant: (gain at the prices, worth, bundle, choice) of what it may choose, the highest gain first."""
+        self.chosen: list[int] = []
+        self.best = 0
+        self.nodes = 0
+
+    def add(self, worths: Integers, quanta: Integers, real: Flags, chosen: int) -> None:
+        """Add a tenant with its choices, of which it has *chosen* so far."""
+        options = []
+        for choice in np.flatnonzero(real).tolist():
+            bundle, value = quanta[choice].tolist(), int(worths[choice])
+            options.append((value - self._cost(bundle), value, bundle, choice))
+        self.options.append(sorted(options, key=lambda option: -option[0]))
+        self.chosen.append(chosen)
+        self.best += int(worths[chosen])
+
+    def run(self, least_gain: int) -> list[int]:
+        """The best choices found, in the order in which the tenants were added."""
+        self.least_gain = least_gain
         self.ahead = [0]
         for options in reversed(self.options):
             self.ahead.append(self.ahead[-1] + options[0][0])
         self.ahead.reverse()
-        self.nodes = 0
-        self.path = [0] * len(rows)
-        self.chosen: list[int] = incumbent[by_worth].tolist()
-        self.best = int(worths[np.arange(len(rows)), incumbent].sum())
-
-    def _options(self, worths: Integers, quanta: Integers, real: Flags) -> list[tuple[int, int, list[int], int]]:
-        """(gain at the prices, worth, bundle, choice) of each possible choice, the highest gain first."""
-        options = [(0, 0, [0] * len(self.prices), 0)]
-        for choice in np.flatnonzero(real).tolist():
-            bundle, value = quanta[choice].tolist(), int(worths[choice])
-            options.append((value - self._cost(bundle), value, bundle, choice))
-        return sorted(options, key=lambda option: -option[0])
+        self.path = [0] * len(self.options)
+        self._descend(0, 0, self.left, self._cost(self.left))
+        return self.chosen
 
     def _cost(self, bundle: list[int]) -> int:
         return sum(map(mul, self.prices, bundle))
-
-    def run(self) -> Integers:
-        """The best choices found, in the order of the rows given."""
-        self._descend(0, 0, self.left, self._cost(self.left))
-        choices = np.zeros(len(self.places), dtype=np.int64)
-        choices[self.places] = self.chosen
-        return choices
 
     def _descend(self, depth: int, gained: int, left: list[int], resale: int) -> None:
         if depth == len(self.options):
@@ -136,7 +134,7 @@ class _Search:
                 self.best, self.chosen = gained, list(self.path)
             return
         self.nodes += 1
-        slack = gained + resale + self.ahead[depth + 1] - self.best
+        slack = gained + resale + self.ahead[depth + 1] - self.best - self.least_gain
         for gain, worth, bundle, choice in self.options[depth]:
             if slack + gain <= 0 or self.nodes >= MAX_NODES:
                 return

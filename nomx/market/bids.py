@@ -4,8 +4,8 @@ A tenant holds a floor, bought ahead and never taken, and bids for more with a *
 one or none. Each point says a bundle above the floor and what that bundle is worth a second. So steps (worth nothing
 below four cores) and complements (cores are worthless without a device unit) are said as they are.
 
-Source: Agmon Ben-Yehuda et al., "The Resource-as-a-Service (RaaS) Cloud" (HotCloud 2012), for the floor and the auctioned
-rest; Agmon Ben-Yehuda et al., "Ginseng: Market-Driven Memory Allocation" (VEE 2014), for step-shaped valuations.
+Source: Agmon Ben-Yehuda et al., "The Resource-as-a-Service (RaaS) Cloud" (HotCloud 2012), for the floor and the
+auctioned rest; "Ginseng: Market-Driven Memory Allocation" (VEE 2014), for step-shaped valuations.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class Bucket:
         tokens = self.tokens + new - out
         if tokens > self.burst:
             tokens, remainder = max(self.burst, self.tokens - out), 0
-        filled = replace(self, tokens=tokens, at_ns=now_ns, remainder=remainder)
+        filled = Bucket(self.rate, self.burst, tokens, now_ns, remainder)
         return filled, tokens + out - self.tokens, out
 
     def take(self, count: int) -> Bucket | None:

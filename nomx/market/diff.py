@@ -79,6 +79,8 @@ class Delivery:
         self._promised: dict[str, Quanta] = {}
         self._held: dict[str, Quanta] = {}
         self._notices: dict[str, tuple[Notice, ...]] = {}
+        self._waiting: dict[str, None] = {}
+        """Who was promised more than it holds, the longest first."""
 
     def held(self, tenant: str) -> Quanta:
         """What it holds and may keep, floor included."""
@@ -116,6 +118,7 @@ class Delivery:
         """Promise a new tenant its floor. It is granted by the next `deliver` that finds it free."""
         self._floor[tenant] = self._promised[tenant] = floor
         self._held[tenant] = self._nothing
+        self._waiting[tenant] = None
 
     def leave(self, tenant: str) -> Quanta:
         """Free all that a tenant possesses, which is returned: it ended, or was ended."""
@@ -123,6 +126,7 @@ class Delivery:
         for table in (self._floor, self._promised, self._held):
             del table[tenant]
         self._notices.pop(tenant, None)
+        self._waiting.pop(tenant, None)
         return possessed
 
     def aim(self, awards: Mapping[str, Quanta], old_prices: Mapping[str, Prices], deadline_ns: int) -> Changes:
@@ -144,6 +148,10 @@ class Delivery:
             if any(back):
                 self._held[tenant] = plus(kept, back)
                 reprieves.append(Reprieve(tenant, back))
+            if self._held[tenant] == target:
+                self._waiting.pop(tenant, None)
+            else:
+                self._waiting.setdefault(tenant)
             if any(lost):
                 notice = Notice(lost, deadline_ns, old_prices[tenant])
                 self._notices[tenant] = (*self.notices(tenant), notice)
@@ -151,17 +159,23 @@ class Delivery:
         return Changes(reprieves=tuple(reprieves), revocations=tuple(revocations))
 
     def deliver(self) -> tuple[Grant, ...]:
-        """Grant what was promised and is free: floors first, then by admission; all that one waits for or nothing."""
+        """Grant what was promised and is free: floors first, then who waits longest.
+
+        Each gets all that it waits for, or nothing yet.
+        """
+        if not self._waiting:
+            return ()
         free = self.free
         grants: list[Grant] = []
         for due in (self._floor, self._promised):
-            for tenant, quanta in due.items():
+            for tenant in self._waiting:
                 held = self._held[tenant]
-                missing = minus(quanta, lesser(quanta, held))
+                missing = minus(due[tenant], lesser(due[tenant], held))
                 if any(missing) and fits(missing, free):
                     free = minus(free, missing)
                     self._held[tenant] = plus(held, missing)
                     grants.append(Grant(tenant, missing))
+        self._waiting = {t: None for t in self._waiting if self._held[t] != self._promised[t]}
         return tuple(grants)
 
     def give_back(self, tenant: str, quanta: Quanta) -> None:
@@ -184,6 +198,10 @@ class Delivery:
                 rest.append(replace(notice, quanta=minus(notice.quanta, part)))
         self._keep(tenant, rest)
         return taken
+
+    def overdue(self, tenant: str, now_ns: int) -> bool:
+        """Whether a deadline of the tenant's has come."""
+        return any(notice.deadline_ns <= now_ns for notice in self.notices(tenant))
 
     def expire(self, now_ns: int) -> tuple[Repossession, ...]:
         """End the notices whose deadline is *now_ns* or earlier; the daemon takes what they name before it goes on."""

@@ -24,6 +24,7 @@ from nomx.market.money import (
     Quanta,
     cost,
     fits,
+    lesser,
     minus,
     whole,
 )
@@ -95,7 +96,8 @@ class Exchange:
         self.policy = policy
         self.ledger = Ledger()
         self.delivery = Delivery(capacity)
-        self.prices: Prices = rules.reserve if policy.charges else rules.goods.nothing
+        self.prices: Prices = rules.reserve
+        """Published: what a quantum costs a second, or, under a policy that does not charge, how scarce it is."""
         self._carry = Carry()
         self._tenants: dict[str, _Account] = {}
         self._admitted = 0
@@ -111,6 +113,11 @@ class Exchange:
         for account in self._tenants.values():
             supply = minus(supply, account.floor)
         return supply
+
+    @property
+    def charged(self) -> Prices:
+        """What tenants pay without a lock: the published prices, or nothing under a policy that does not charge."""
+        return self.prices if self.policy.charges else self.rules.goods.nothing
 
     def award(self, name: str) -> Award:
         """What a tenant was promised above its floor in the last period."""
@@ -142,7 +149,7 @@ class Exchange:
         tenant_name(name)
         quanta = goods.quanta(floor or {}, "floor", self.delivery.capacity)
         self._admit(name, quanta)
-        floor_rate = cost(self.prices, quanta)
+        floor_rate = cost(self.charged, quanta)
         whole(weight, "weight", MAX_WEIGHT, "shares", least=1)
         whole(income, "income", MAX_RATE, "micro-credits a second, enough for the floor", least=floor_rate)
         whole(savings, "savings", MAX_BALANCE)
@@ -205,6 +212,18 @@ class Exchange:
         self._reprice([account])
         return self._deliver(now_ns, turn)
 
+    def repossess(self, now_ns: int) -> Turn:
+        """End the notices whose deadline has come, and grant what they held to who waits for it.
+
+        `tick` does it, too; between ticks the daemon calls this when a deadline passes.
+        """
+        accounts = [a for a in self._tenants.values() if self.delivery.overdue(a.name, now_ns)]
+        turn = self._settle(accounts, now_ns)
+        repossessions = self.delivery.expire(now_ns)
+        self._reprice(accounts)
+        delivered = self._deliver(now_ns, turn)
+        return replace(delivered, changes=replace(delivered.changes, repossessions=repossessions))
+
     def leave(self, name: str, now_ns: int) -> Turn:
         """End a tenant: it pays to this instant, what it has is free, its savings go back to the issuer."""
         account = self._account(name)
@@ -231,13 +250,22 @@ class Exchange:
         self.delivery.capacity = capacity
         return self._deliver(now_ns, Turn())
 
+    def case(self, now_ns: int) -> Case:
+        """The question that `tick` would put to the policy at *now_ns*. Changes nothing."""
+        rules = self.rules
+        tenants = [
+            Tenant(a.name, a.seniority, a.menu, a.award.quanta, self._spend(a, now_ns), a.weight, a.lock)
+            for a in self._tenants.values()
+        ]
+        return Case.of(rules.goods, self.supply, rules.reserve, tenants, self._carry)
+
     def tick(self, now_ns: int) -> Turn:
         """End one period and begin the next: collect, repossess, clear, promise, give notice, grant.
 
         Raises: NotSupported: the policy cannot decide so many tenants; nothing has changed.
         """
         accounts = list(self._tenants.values())
-        outcome = self.policy.clear(self._case(accounts, now_ns))
+        outcome = self.policy.clear(self.case(now_ns))
         turn = self._settle(accounts, now_ns)
         repossessions = self.delivery.expire(now_ns)
         old = {account.name: self._paying(account) for account in accounts}
@@ -256,14 +284,6 @@ class Exchange:
             raise InvalidRequest(field="tenant", value=repr(name), expected="a tenant of this market")
         return self._tenants[name]
 
-    def _case(self, accounts: list[_Account], now_ns: int) -> Case:
-        rules = self.rules
-        tenants = [
-            Tenant(a.name, a.seniority, a.menu, a.award.quanta, self._spend(a, now_ns), a.weight, a.lock)
-            for a in accounts
-        ]
-        return Case.of(rules.goods, self.supply, rules.reserve, tenants, self._carry)
-
     def _spend(self, account: _Account, now_ns: int) -> int:
         """The most it can pay for its bundle, beside what its floor and what stays under notice cost already."""
         if not self.policy.charges:
@@ -274,7 +294,7 @@ class Exchange:
 
     def _paying(self, account: _Account) -> Prices:
         """The prices at which a tenant has what it has: as published, or as locked where that is less."""
-        return tuple(map(min, self.prices, account.lock.prices)) if account.lock else self.prices
+        return tuple(map(min, self.charged, account.lock.prices)) if account.lock else self.charged
 
     def _relock(self, account: _Account, now_ns: int) -> PriceLock | None:
         if not self.policy.charges or not any(account.award.quanta):
@@ -299,8 +319,8 @@ class Exchange:
         """Note what each tenant possesses from now on, and what that costs."""
         for account in accounts:
             held = self.delivery.held(account.name)
-            above = tuple(max(0, h - f) for h, f in zip(held, account.floor, strict=True))
-            bundle = account.lock.cost(self.prices, above) if account.lock else cost(self.prices, above)
+            above = minus(held, lesser(held, account.floor))
+            bundle = account.lock.cost(self.charged, above) if account.lock else cost(self.charged, above)
             floor_rate = account.floor_rate if fits(account.floor, held) else 0
             account.rate = floor_rate + bundle + self.delivery.grace_rate(account.name)
             account.held, account.under_notice = held, minus(self.delivery.possessed(account.name), held)

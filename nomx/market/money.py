@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from functools import cached_property
+from operator import add, le, mul, sub
 
 from nomx.errors import InvalidRequest
 
@@ -135,17 +136,17 @@ def micro_credits(amount: int | float | str | Decimal, field: str, most: int = M
 
 def cost(prices: Prices, quanta: Quanta) -> int:
     """The rate of a bundle at *prices*, in micro-credits a second; exact."""
-    return sum(price * count for price, count in zip(prices, quanta, strict=True))
+    return sum(map(mul, prices, quanta))
 
 
 def plus(left: Quanta, right: Quanta) -> Quanta:
     """Add two bundles."""
-    return tuple(a + b for a, b in zip(left, right, strict=True))
+    return tuple(map(add, left, right))
 
 
 def minus(left: Quanta, right: Quanta) -> Quanta:
     """Take *right* from *left*; the caller knows whether that can go below zero."""
-    return tuple(a - b for a, b in zip(left, right, strict=True))
+    return tuple(map(sub, left, right))
 
 
 def lesser(left: Quanta, right: Quanta) -> Quanta:
@@ -155,4 +156,4 @@ def lesser(left: Quanta, right: Quanta) -> Quanta:
 
 def fits(quanta: Quanta, room: Quanta) -> bool:
     """Whether no resource of the bundle exceeds that of *room*."""
-    return all(count <= free for count, free in zip(quanta, room, strict=True))
+    return all(map(le, quanta, room))

@@ -7,7 +7,6 @@ its last prices and calls them stale.
 
 from __future__ import annotations
 
-import csv
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from random import Random
 from typing import Protocol
 
 from nomx.errors import InvalidRequest
-from nomx.market.money import MAX_RATE, SECOND_NS, Goods, Prices, micro_credits
+from nomx.market.money import MAX_RATE, SECOND_NS, Goods, Prices, micro_credits, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,36 +87,40 @@ def schedule(goods: Goods, steps: Sequence[tuple[float, Mapping[str, float]]]) -
 def trace(goods: Goods, rows: Iterable[str], speed: float = 1.0) -> Steps:
     """Replay prices from the lines of a CSV text: `seconds`, then resources by name in credits a unit and second.
 
-    The first row names the columns. At *speed* 60 an hour of trace passes in a minute. The last row tells when the trace
-    ends; from then on its prices are stale.
+    The first row names the columns; empty lines are passed over, and nothing is quoted. At *speed* 60 an hour of trace
+    passes in a minute. The last row tells when the trace ends; from then on its prices are stale.
 
     Raises: InvalidRequest: a row is broken, or there is none; the line is named. Nothing of a broken trace is used.
     """
     if not 0 < speed <= 1e6:
         raise InvalidRequest(field="speed", value=speed, expected="a factor above 0, up to a million")
-    reader = csv.reader(rows)
-    columns = next(reader, [])
+    lines = ((number, _fields(line)) for number, line in enumerate(rows, start=1) if line.strip())
+    number, columns = next(lines, (1, []))
     if columns[:1] != ["seconds"] or len(columns) < 2 or len(set(columns)) < len(columns):
-        raise InvalidRequest(field="line 1", value=columns, expected="seconds, then resources, as names of the columns")
-    steps = [(at, prices) for at, prices in _rows(goods, reader, columns, speed)]
+        raise InvalidRequest(field=f"line {number}", value=columns, expected="column names: seconds, then resources")
+    steps = list(_rows(goods, lines, columns, speed))
     if not steps:
-        raise InvalidRequest(field="line 2", value="the end of the trace", expected="a row of prices")
+        raise InvalidRequest(field=f"line {number + 1}", value="the end of the trace", expected="a row of prices")
     times, prices = zip(*steps, strict=True)
     return Steps(times, prices, end_ns=times[-1])
 
 
-def _rows(goods: Goods, reader: Iterator[list[str]], columns: list[str], speed: float) -> Iterator[tuple[int, Prices]]:
+def _fields(line: str) -> list[str]:
+    return [field.strip() for field in line.split(",")]
+
+
+def _rows(
+    goods: Goods, lines: Iterable[tuple[int, list[str]]], columns: list[str], speed: float
+) -> Iterator[tuple[int, Prices]]:
     known: dict[str, int] = dict.fromkeys(goods.names, 0)
     last_ns = -1
-    for number, row in enumerate(reader, start=2):
+    for number, row in lines:
         where = f"line {number}"
         if len(row) != len(columns):
             raise InvalidRequest(field=where, value=row, expected=f"{len(columns)} fields: {', '.join(columns)}")
         at_ns = _nanoseconds(row[0], f"{where}, seconds", speed)
         if at_ns <= last_ns:
-            raise InvalidRequest(
-                field=f"{where}, seconds", value=row[0], expected="a time after that of the line before"
-            )
+            raise InvalidRequest(field=f"{where}, seconds", value=row[0], expected="a time after the one before")
         last_ns = at_ns
         known = known | _prices_of(goods, dict(zip(columns[1:], row[1:], strict=True)), where)
         yield at_ns, tuple(known.values())
@@ -152,8 +155,8 @@ class SpotModel:
 
     Prices in that band followed an autoregression of their changes, with no sign of demand in it:
     change[i] = -0.7 * change[i - 1] + noise, of standard deviation 0.39 * (highest - lowest), price[0] = lowest,
-    change[0] = -0.1 * (highest - lowest). The noise is drawn again while the price would leave the band or stay the same.
-    Amounts are micro-credits; prices are multiples of *tick*.
+    change[0] = -0.1 * (highest - lowest). The noise is drawn again while the price would leave the band or stay the
+    same. Amounts are micro-credits, prices multiples of *tick*, and the band at least four ticks wide.
     Source: Agmon Ben-Yehuda et al., "Deconstructing Amazon EC2 Spot Instance Pricing" (ACM TEAC 1(3), 2013).
     """
 
@@ -163,17 +166,9 @@ class SpotModel:
     """0.1 cent, where a credit is a dollar."""
 
     def __post_init__(self) -> None:
-        if not (
-            1 <= self.tick
-            and 0 <= self.lowest
-            and self.highest <= MAX_RATE
-            and self.highest - self.lowest >= 4 * self.tick
-        ):
-            raise InvalidRequest(
-                field="spot band",
-                value=f"{self.lowest} to {self.highest}",
-                expected=f"micro-credits from 0 to {MAX_RATE:,}, the highest at least four ticks of {self.tick} above the lowest",
-            )
+        whole(self.tick, "tick", MAX_RATE, least=1)
+        whole(self.lowest, "lowest", MAX_RATE)
+        whole(self.highest, "highest", MAX_RATE, least=self.lowest + 4 * self.tick)
 
     def prices(self, random: Random) -> Iterator[int]:
         """Yield price after price, for ever; the same ones for the same seed of *random*."""

@@ -1,7 +1,7 @@
 """What work is worth to an application: the nom paper's three utility functions, one's own, and the axiom on them all.
 
-A utility function says what a second of running is worth, in credits a second, from what was measured in
-it. With the paper's units, T is throughput in Gbit/s, L mean latency in seconds, sigma its standard deviation (jitter) in
+A utility function says what a second of running is worth, in credits a second, from what was measured in it. With
+the paper's units, T is throughput in Gbit/s, L mean latency in seconds, sigma its standard deviation (jitter) in
 seconds, and P the price of outgoing bandwidth in credits a Gbit. The paper's functions all have the form
 T * (value of a Gbit at this latency and jitter - P); here T * P is the cost, a measurement of its own, so that a
 function is the same whether bandwidth, cores or memory is what costs.
@@ -174,11 +174,10 @@ def check_axiom(utility: Utility, domain: Domain | None = None) -> None:
                 continue
             high = replace(low, **{name: values[place]})
             if sign * (_finite(utility, high) - worth) < -1e-9 * abs(worth):
-                direction = "rise" if sign > 0 else "fall"
                 raise InvalidRequest(
                     field="utility",
                     value=f"{worth:g} credits/s at {low}, and {utility(high):g} with {name} {values[place]:g}",
-                    expected=f"one that does not {'fall' if sign > 0 else 'rise'}, but {direction}s or stays, as {name} rises",
+                    expected=f"one that never {'falls' if sign > 0 else 'rises'} as {name} rises",
                 )
 
 
