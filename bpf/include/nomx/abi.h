@@ -9,6 +9,7 @@
 
 #define NOMX_ABI_VERSION 1
 #define NOMX_MAX_PORTS 1024
+#define NOMX_NO_SLOT NOMX_MAX_PORTS /* counters of frames that came from no port */
 #define NOMX_MAX_QUEUES 8
 
 /* What the switch knows of a port, keyed by the ifindex of its near end. */
@@ -32,7 +33,8 @@ enum nomx_drop {
 	NOMX_DROP_RUNT, /* shorter than its own headers say */
 	NOMX_DROP_NO_PORT, /* came from an interface that is no port */
 	NOMX_DROP_SPOOFED_MAC,
-	NOMX_DROP_SPOOFED_IP,
+	NOMX_DROP_SPOOFED_IP, /* IPv4, ARP, IPv6 or neighbour discovery */
+	NOMX_DROP_ETHERTYPE, /* guarded port: neither ARP, IPv4 nor IPv6 (VLAN tags, LLDP, ...) */
 	NOMX_DROP_RATE, /* over the port's bandwidth */
 	NOMX_DROP_UNKNOWN_MAC, /* nobody has that unicast address */
 	NOMX_DROP_NOT_OURS, /* steer: for another address */

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * The embedded switch: what a NIC's VEB is to its VFs, for soft VFs. Runs on
+ * the near end of each port's veth, takes a frame by its destination MAC to
+ * the port that owns it, floods broadcast and multicast, and lets an
+ * application send with its own addresses and within its bandwidth only.
+ */
+#include "nomx/bpf.h"
+#include "nomx/abi.h"
+
+#include "nomx/guard.h"
+
+struct mac {
+	__u8 octets[8]; /* 6 used: the key of a hash is a whole number of words */
+};
+
+struct nomx_bucket {
+	struct bpf_spin_lock lock;
+	__u32 pad;
+	__u64 tokens_bytes;
+	__u64 refilled_ns;
+};
+
+/* Daemon → switch: the ports by the ifindex of their near end. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, NOMX_MAX_PORTS);
+	__type(key, __u32);
+	__type(value, struct nomx_port);
+} nomx_ports SEC(".maps");
+
+/* Daemon → switch: which port has a MAC. Nothing is learnt: a MAC has one owner. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, NOMX_MAX_PORTS);
+	__type(key, struct mac);
+	__type(value, __u32);
+} nomx_fdb SEC(".maps");
+
+/* Daemon → switch: the devices that a frame may leave by. */
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);
+	__uint(max_entries, NOMX_MAX_PORTS);
+	__type(key, __u32);
+	__type(value, __u32);
+} nomx_devs SEC(".maps");
+
+/* The switch's own: token buckets, by slot. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, NOMX_MAX_PORTS);
+	__type(key, __u32);
+	__type(value, struct nomx_bucket);
+} nomx_buckets SEC(".maps");
+
+/* Switch → daemon: frames that entered from a port, by slot. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, NOMX_MAX_PORTS + 1);
+	__type(key, __u32);
+	__type(value, struct nomx_counters);
+} nomx_entered SEC(".maps");
+
+static __always_inline int drop(struct nomx_counters *counters, enum nomx_drop why)
+{
+	counters->drops[why]++;
+	return XDP_DROP;
+}
+
+/*
+ * Take the frame's bytes out of the port's bucket; false: there are not that
+ * many. Time is taken before the lock (no helper may be called under it), so
+ * it may lie a little before the last refill: then nothing is added.
+ */
+static __always_inline bool within_rate(const struct nomx_port *port, __u64 bytes)
+{
+	__u64 now_ns = bpf_ktime_get_ns();
+	struct nomx_bucket *bucket = bpf_map_lookup_elem(&nomx_buckets, &port->slot);
+	bool ok = false;
+
+	if (!bucket)
+		return true;
+	bpf_spin_lock(&bucket->lock);
+	if (now_ns > bucket->refilled_ns) {
+		/* An idle hour must not overflow: a second refills any bucket. */
+		__u64 elapsed_ns = now_ns - bucket->refilled_ns;
+		__u64 added = elapsed_ns >= 1000000000ULL ?
+				      port->burst_bytes :
+				      port->rate_bytes_per_s * (elapsed_ns / 16) / 62500000ULL;
+
+		if (added) { /* else leave the time, so that short gaps add up */
+			bucket->tokens_bytes += added;
+			if (bucket->tokens_bytes > port->burst_bytes)
+				bucket->tokens_bytes = port->burst_bytes;
+			bucket->refilled_ns = now_ns;
+		}
+	}
+	if (bucket->tokens_bytes >= bytes) {
+		bucket->tokens_bytes -= bytes;
+		ok = true;
+	}
+	bpf_spin_unlock(&bucket->lock);
+	return ok;
+}
+
+SEC("xdp")
+int nomx_switch(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	__u32 ifindex = ctx->ingress_ifindex;
+	struct nomx_port *port = bpf_map_lookup_elem(&nomx_ports, &ifindex);
+	__u32 slot = port ? port->slot : NOMX_NO_SLOT;
+	struct nomx_counters *counters = bpf_map_lookup_elem(&nomx_entered, &slot);
+	struct ethhdr *eth = data;
+	struct mac to = {};
+	__u32 *out;
+
+	if (!counters)
+		return XDP_ABORTED;
+	if (!port)
+		return drop(counters, NOMX_DROP_NO_PORT);
+	if ((void *)(eth + 1) > end)
+		return drop(counters, NOMX_DROP_RUNT);
+	if (port->flags & NOMX_PORT_GUARDED) {
+		int refused = nomx_guard(port, eth, end);
+
+		if (refused != NOMX_GUARD_PASS)
+			return drop(counters, refused);
+	}
+	if (port->rate_bytes_per_s && !within_rate(port, end - data))
+		return drop(counters, NOMX_DROP_RATE);
+	counters->packets++;
+	counters->bytes += end - data;
+
+	if (eth->h_dest[0] & 1)
+		return bpf_redirect_map(&nomx_devs, 0, BPF_F_BROADCAST | BPF_F_EXCLUDE_INGRESS);
+	__builtin_memcpy(to.octets, eth->h_dest, sizeof(eth->h_dest));
+	out = bpf_map_lookup_elem(&nomx_fdb, &to);
+	if (!out || *out == ifindex)
+		return drop(counters, NOMX_DROP_UNKNOWN_MAC);
+	return bpf_redirect_map(&nomx_devs, *out, XDP_DROP);
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";
