@@ -1,4 +1,4 @@
-"""The structs of `bpf/include/nomx/abi.h` as Python packs and reads them; a test holds them against the objects' BTF."""
+"""The structs of `bpf/include/nomx/abi.h` as Python packs and reads them; a test compares them with the BTF."""
 
 from __future__ import annotations
 

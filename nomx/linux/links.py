@@ -130,14 +130,8 @@ class Links:
         """Return the kernel id of the XDP program attached to an interface, None where there is none."""
         with _named(f"get {ifname}"):
             (link,) = self._route.link("get", index=self.index(ifname))
-        xdp = link.get("xdp")
-        return xdp.get("prog_id") if xdp else None
-
-    def packets_sent(self, ifname: str) -> int:
-        """Return how many packets left by an interface."""
-        with _named(f"get {ifname}"):
-            (link,) = self._route.link("get", index=self.index(ifname))
-        return int(link.get("stats64")["tx_packets"])
+        program_id: int | None = link.get_nested("IFLA_XDP", "IFLA_XDP_PROG_ID")
+        return program_id
 
     def addresses(self) -> list[str]:
         """Return every IPv4 address of the namespace, with its prefix length, as `10.0.0.1/8`."""
