@@ -15,8 +15,8 @@ from nomx.alloc.actions import Action, MakeGroup, MakePort, PlugPort
 from nomx.api.lease import Verdict
 from nomx.types import CpuSet
 
-LADDER = ("kernel", "soft", "vf")
-"""The paths that are planned or explained, lowest first."""
+LADDER = ("kernel", "soft", "vf", "memif", "vfio")
+"""Every path that nomx has a word for, lowest first (`nomx.alloc.ladder` judges them)."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ Every function raises OSError with the file it was about.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -158,10 +159,8 @@ def remove(directory: Path) -> None:
 
     Raises: OSError: EBUSY: processes or groups are left in it.
     """
-    try:
+    with contextlib.suppress(FileNotFoundError):
         directory.rmdir()
-    except FileNotFoundError:
-        pass
 
 
 def processes(directory: Path) -> tuple[int, ...]:

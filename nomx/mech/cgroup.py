@@ -6,41 +6,24 @@ Three mechanisms, one for each action (MakeGroup, SetCpus, JoinGroup), over the 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from nomx.alloc.actions import JoinGroup, MakeGroup, SetCpus
-from nomx.errors import MechanismError
 from nomx.linux import cgroupfs
 from nomx.mech.cpuset import Cpuset, cpuset
+from nomx.mech.mechanism import explained
 from nomx.mech.memory import Memory, memory
 from nomx.types import CpuSet
 
 _EMPTY_WITHIN_NS = 5_000_000_000
 """How long a group may take to empty once its processes were killed or moved."""
 
-_HINTS = {
-    errno.EPERM: "the daemon must run as root, outside of a container that hides the host's cgroups",
-    errno.EACCES: "the daemon must run as root, outside of a container that hides the host's cgroups",
-    errno.EROFS: "the cgroup file system is mounted read-only: run the daemon outside of the container",
-    errno.ENOENT: "the controller is not enabled on this host: see `nomx doctor`",
-    errno.ESRCH: "the process ended meanwhile",
-    errno.EBUSY: "other processes or groups are in it: see its cgroup.procs",
-}
-
-
-@contextmanager
-def _explained(operation: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        hint = _HINTS.get(error.errno or 0, "see the kernel's log")
-        reason = f"{error.strerror}: {error.filename}" if error.filename else str(error)
-        raise MechanismError(operation=operation, reason=reason, hint=hint) from error
+_HINT = "the daemon needs root and the host's cgroups, not a container's read-only view: see `nomx doctor`"
+_JOIN_HINT = "has the process ended meanwhile?"
 
 
 @dataclass(frozen=True)
@@ -74,7 +57,7 @@ class Groups:
 
         Raises: MechanismError.
         """
-        with _explained("reading which CPUs are free"):
+        with explained("reading which CPUs are free", _HINT):
             return self._cpuset.available(instance) if self._cpuset else CpuSet()
 
     def apply(self, action: MakeGroup) -> None:
@@ -82,7 +65,7 @@ class Groups:
 
         Raises: MechanismError: the kernel refused; what was made until then is for `undo`.
         """
-        with _explained(f"making cgroup {action.group}"):
+        with explained(f"making cgroup {action.group}", _HINT):
             for controller in (self._hierarchies.cpuset, self._hierarchies.memory):
                 if controller is not None and controller.version == 2:
                     cgroupfs.enable(controller)
@@ -98,7 +81,7 @@ class Groups:
 
         Raises: MechanismError: processes stayed in it; `kill` ends them.
         """
-        with _explained(f"removing cgroup {action.group}"):
+        with explained(f"removing cgroup {action.group}", _HINT):
             cgroupfs.wait_unpopulated(self._unified(action), time.monotonic_ns() + _EMPTY_WITHIN_NS)
             for directory in self._directories(action):
                 cgroupfs.remove(directory)
@@ -112,7 +95,7 @@ class Groups:
 
         Raises: MechanismError.
         """
-        with _explained(f"killing the processes of cgroup {action.group}"):
+        with explained(f"killing the processes of cgroup {action.group}", _HINT):
             cgroupfs.kill(self._unified(action))
 
     def usage(self, action: MakeGroup) -> GroupUsage:
@@ -120,7 +103,7 @@ class Groups:
 
         Raises: MechanismError: the group is gone, or unreadable.
         """
-        with _explained(f"reading cgroup {action.group}"):
+        with explained(f"reading cgroup {action.group}", _HINT):
             memory, directory = self._memory, self._memory_directory(action)
             return GroupUsage(
                 cpus=self._cpuset.cpus(self._cpuset_directory(action)) if self._cpuset else action.cpus,
@@ -142,7 +125,7 @@ class Groups:
         Raises: MechanismError.
         """
         prefix = cgroupfs.directory_name(instance, "")
-        with _explained("listing cgroups"):
+        with explained("listing cgroups", _HINT):
             paths = [path for root in self._hierarchies.roots() for path in root.glob(f"{prefix}*") if path.is_dir()]
         return tuple(sorted({path.name.removeprefix(prefix) for path in paths}))
 
@@ -188,7 +171,7 @@ class GroupCpus:
         if self._controller is None:
             return
         directory = self._controller.root / cgroupfs.directory_name(action.instance, action.group)
-        with _explained(f"changing the CPUs of cgroup {action.group} to {cpus}"):
+        with explained(f"changing the CPUs of cgroup {action.group} to {cpus}", _HINT):
             if directory.is_dir():
                 cpuset(self._controller).set_cpus(directory, cpus)
 
@@ -205,7 +188,7 @@ class Membership:
         Raises: MechanismError: the process is gone, or a hierarchy refused it.
         """
         name = cgroupfs.directory_name(action.instance, action.group)
-        with _explained(f"moving process {action.pid} into cgroup {action.group}"):
+        with explained(f"moving process {action.pid} into cgroup {action.group}", _JOIN_HINT):
             for root in self._hierarchies.roots():
                 cgroupfs.move(root / name, action.pid)
 
@@ -215,7 +198,7 @@ class Membership:
         Raises: MechanismError.
         """
         name = cgroupfs.directory_name(action.instance, action.group)
-        with _explained(f"moving the processes of cgroup {action.group} back"):
+        with explained(f"moving the processes of cgroup {action.group} back", _JOIN_HINT):
             for root in self._hierarchies.roots():
                 _evacuate(root / name, self._origin(action, root))
 
@@ -241,7 +224,5 @@ def _evacuate(directory: Path, target: Path) -> None:
         if time.monotonic_ns() > deadline_ns:
             raise OSError(errno.EBUSY, "its processes fork faster than they can be moved", str(directory))
         for pid in pids:
-            try:
+            with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
                 cgroupfs.move(target, pid)
-            except ProcessLookupError:
-                pass  # ended meanwhile
