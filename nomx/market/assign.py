@@ -99,7 +99,7 @@ class _Search:
         self.left: list[int] = left.tolist()
         self.prices: list[int] = np.floor(prices).astype(np.int64).tolist()
         self.options: list[list[tuple[int, int, list[int], int]]] = []
-        """For each tenant: (gain at the prices, worth, bundle, choice) of what it may choose, the highest gain first."""
+        """For each tenant (gain at the prices, worth, bundle, choice) of what it may choose, the highest gain first."""
         self.chosen: list[int] = []
         self.best = 0
         self.nodes = 0

@@ -18,17 +18,20 @@ import numpy as np
 from nomx.errors import InvalidRequest
 from nomx.market import assign
 from nomx.market.bids import Menu, Point
-from nomx.market.book import Book, Flags, Floats, Integers
+from nomx.market.book import Book, Floats, Integers
 from nomx.market.money import MAX_RATE, MICRO
 from nomx.market.policy import MAX_WEIGHT, Award, Carry, Case, Outcome, Tenant
 from nomx.market.prices import Smoothing, clearing_prices
 
-FEW = 12
-"""Up to so many competing tenants prices may come down as far as smoothing allows."""
+MARGIN = 0.02
+"""How far below the clearing price the price aimed at may be, as a part of it, to serve one who would otherwise just
+not be."""
 
-MARGIN = 0.01
-"""How far many tenants can bring down the published price in a period, as a part of it, to serve one who would
-otherwise just not be: about the accuracy of the descent."""
+FEW = 12
+"""Up to so many competing tenants it may be any distance below, down to the reserve,"""
+
+WORTH_A_CUT = 0.01
+"""if that raises welfare by this part."""
 
 
 @dataclass(frozen=True)
@@ -46,50 +49,49 @@ class Market:
         """
         if min(case.reserve) < 1:
             raise InvalidRequest(
-                field="reserve", value=case.reserve, expected="at least 1 micro-credit for each resource"
+                field="reserve", value=case.reserve, expected="1 micro-credit at least for each resource"
             )
         book, reserve = Book.of(case), np.array(case.reserve, dtype=np.int64)
         last = np.array(case.carry.clearing) if case.carry.clearing else None
-        target = clearing_prices(book, last, reserve)
-        published, lowest = self._publish(case, target, reserve)
-        choices, published = _served(book, target, published, lowest)
-        return _outcome(case, book, choices, published, target)
+        scarcity = clearing_prices(book, last, reserve)
+        published = self._publish(case, _supporting_prices(book, scarcity, reserve))
+        return _outcome(case, book, _served(book, scarcity, published), published, scarcity)
 
-    def _publish(self, case: Case, target: Floats, reserve: Integers) -> tuple[Integers, Integers]:
-        """The smoothed price, and the lowest that it might be this period. The first price of all is not smoothed."""
+    def _publish(self, case: Case, target: Integers) -> Integers:
+        """The smoothed price. The first of all is not smoothed."""
         if not case.carry.published:
-            return np.maximum(np.floor(target).astype(np.int64), reserve), reserve
-        last = np.array(case.carry.published, dtype=np.int64)
-        return self.smoothing.publish(last, target, reserve), self.smoothing.lowest(last, reserve)
+            return target
+        return self.smoothing.publish(np.array(case.carry.published, dtype=np.int64), target)
 
 
-def _competitors(book: Book) -> int:
-    return int((book.liquid.max(axis=1, initial=0) > 0).sum())
+def _supporting_prices(book: Book, scarcity: Floats, reserve: Integers) -> Integers:
+    """The prices to aim at: the clearing prices, brought down to what everybody who ought to be served can bear.
 
-
-def _served(book: Book, scarcity: Floats, published: Integers, lowest: Integers) -> tuple[Integers, Integers]:
-    """Who gets what by *scarcity* (the clearing price), and the highest prices up to *published* that they can bear.
-
-    Smoothing delays what is paid, not who is served. And as bundles are indivisible, no linear price need support
-    the best allocation: it may shut out the very tenant who makes the most of what is left. So what is a little
-    beyond a tenant's value is possible, too, and if somebody is served so, the price comes down for everybody, but
-    not below *lowest*. With few tenants that little is all that smoothing allows, with many it is MARGIN.
+    As bundles are indivisible, no linear price need support the best allocation: the clearing price may shut out
+    the very tenant who makes the most of what is left. With many tenants that costs little, and MARGIN mends it.
+    With few it may cost half the welfare.
     """
-    if int((book.liquid.max(axis=1, initial=0) > 0).sum()) > FEW:
-        lowest = np.maximum(lowest, np.floor(published * (1 - MARGIN)).astype(np.int64))
-    possible = book.possible(book.cost(lowest))
-    choices = _unless_held(book, possible, assign.allocate(book, possible, scarcity))
-    return choices, _bearable(book, choices, lowest, published)
+    highest = np.maximum(np.floor(scarcity).astype(np.int64), reserve)
+    lowest = np.maximum(np.floor(scarcity * (1 - MARGIN)).astype(np.int64), reserve)
+    choices = _served(book, scarcity, lowest)
+    if int((book.liquid.max(axis=1, initial=0) > 0).sum()) <= FEW:
+        cheaper = _served(book, scarcity, reserve)
+        if assign.worth(book, cheaper) * (1 - WORTH_A_CUT) > assign.worth(book, choices):
+            choices, lowest = cheaper, reserve
+    return _bearable(book, choices, lowest, highest)
 
 
-def _unless_held(book: Book, possible: Flags, choices: Integers) -> Integers:
-    """*choices*, or those held, where they are still possible and the others are not worth more.
+def _served(book: Book, scarcity: Floats, prices: Integers) -> Integers:
+    """Who gets what, if *prices* are paid and resources are as scarce as the clearing price says.
 
-    Each change raises what the market maximises, so unchanged bids come to rest.
+    Smoothing delays what is paid, not who is served. The choices held stay, where others would not be worth more: so
+    each change raises what the market maximises, and unchanged bids come to rest.
     """
-    held = book.held
-    stays = bool(np.take_along_axis(possible, held[:, None], axis=1).all() and (book.demand(held) <= book.supply).all())
-    return held if stays and assign.worth(book, held) >= assign.worth(book, choices) else choices
+    possible = book.possible(book.cost(prices))
+    choices = assign.allocate(book, possible, scarcity)
+    stays = bool(np.take_along_axis(possible, book.held[:, None], axis=1).all())
+    fits = bool((book.demand(book.held) <= book.supply).all())
+    return book.held if stays and fits and assign.worth(book, book.held) >= assign.worth(book, choices) else choices
 
 
 def _bearable(book: Book, choices: Integers, lowest: Integers, highest: Integers) -> Integers:

@@ -88,31 +88,24 @@ def welfare_bound(book: Book, steps: int = 200) -> float:
 
 @dataclass(frozen=True)
 class Smoothing:
-    """How the published price follows the clearing price."""
+    """How the published price follows the price aimed at: up by degrees, down at once.
+
+    A price that rises by degrees is one that tenants can answer. One that falls by degrees would only leave idle
+    what somebody could have had: on simulated days it cost 1 % of welfare, and saved no change of holdings.
+    """
 
     pull: float = 0.5
-    """The part of the way, on a logarithmic scale, that it goes in a period."""
+    """The part of the way up, on a logarithmic scale, that a price goes in a period."""
     slew: float = 0.25
-    """The most it changes in a period, as a part of itself."""
+    """The most it rises in a period, as a part of itself."""
 
-    def publish(self, last: Integers, target: Floats, reserve: Integers) -> Integers:
-        """The prices to publish after *last*, in whole micro-credits and never below *reserve*.
+    def publish(self, last: Integers, target: Integers) -> Integers:
+        """The prices to publish after *last*, in whole micro-credits; *target* is 1 at least.
 
-        Rounded down, as a price rounded up shuts out whoever bid exactly the price; a price
-        still below its target moves by at least one micro-credit.
+        Rounded down, as a price rounded up shuts out whoever bid exactly the price; still a price below its
+        target rises by at least one micro-credit.
         """
-        aim = np.floor(target).astype(np.int64)
         pulled = np.floor(last * (target / last) ** self.pull).astype(np.int64)
-        moved = np.where(aim > last, np.maximum(pulled, last + 1), pulled)
-        published: Integers = np.maximum(np.clip(moved, self.lowest(last, reserve), self.highest(last)), reserve)
+        highest = np.floor(last * (1 + self.slew)).astype(np.int64)
+        published: Integers = np.minimum(target, np.maximum(np.minimum(pulled, highest), last + 1))
         return published
-
-    def lowest(self, last: Integers, reserve: Integers) -> Integers:
-        """The lowest prices that may be published after *last*."""
-        lowest: Integers = np.minimum(np.ceil(last * (1 - self.slew)), last - 1).astype(np.int64)
-        return np.maximum(lowest, reserve)
-
-    def highest(self, last: Integers) -> Integers:
-        """The highest prices that may be published after *last*."""
-        highest: Integers = np.maximum(np.floor(last * (1 + self.slew)), last + 1).astype(np.int64)
-        return np.minimum(highest, MAX_RATE)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from statistics import fmean
@@ -57,7 +57,7 @@ class Result:
     welfare: float
     """Credits a second."""
     welfare_part: float
-    """Of the upper bound on what any policy could reach."""
+    """Of the upper bound on what any policy could reach, in the periods for which that was computed."""
     paid: float
     """Credits a second: the host's revenue."""
     changes_per_tenant_hour: float
@@ -88,19 +88,19 @@ def simulate(scenario: Scenario, progress: Progress = lambda *_: None) -> Compar
     Raises: NotSupported: a policy cannot do so many tenants.
     """
     happenings = list(events(scenario))
-    bound = _mean_bound(scenario, happenings, progress)
+    bounds = _bounds(scenario, happenings, progress)
     results = tuple(
-        _Run(scenario, policy_named(name)).through(happenings, bound, progress) for name in scenario.policies
+        _Run(scenario, policy_named(name)).through(happenings, bounds, progress) for name in scenario.policies
     )
-    return Comparison(scenario.title, bound, results)
+    return Comparison(scenario.title, fmean(bounds.values()), results)
 
 
-def _mean_bound(scenario: Scenario, happenings: Iterable[Event], progress: Progress) -> float:
-    """The mean over sampled instants of the bound on what the tenants there could be worth together."""
+def _bounds(scenario: Scenario, happenings: Iterable[Event], progress: Progress) -> dict[int, float]:
+    """By sampled period, the bound on what the tenants there could be worth together, in credits a second."""
     room = minus(scenario.host.quanta, _floor(scenario))
     every = max(1, scenario.periods // BOUND_SAMPLES)
     present: dict[str, Menu] = {}
-    bounds: list[float] = []
+    bounds: dict[int, float] = {}
     pending = list(happenings)[::-1]
     for period in range(0, scenario.periods, every):
         now_ns = period * int(scenario.period_s * SECOND_NS)
@@ -111,9 +111,9 @@ def _mean_bound(scenario: Scenario, happenings: Iterable[Event], progress: Progr
                 present[event.tenant] = event.profile.menu(event.load, room, 0.0)
         supply = tuple(c - len(present) * f for c, f in zip(scenario.host.quanta, _floor(scenario), strict=True))
         case = _case(present, tuple(max(0, count) for count in supply))
-        bounds.append(welfare_bound(Book.of(case)) / MICRO)
+        bounds[period] = welfare_bound(Book.of(case)) / MICRO
         progress("bound", period + 1, scenario.periods)
-    return sum(bounds) / len(bounds)
+    return bounds
 
 
 def _floor(scenario: Scenario) -> Quanta:
@@ -144,7 +144,7 @@ class _Run:
         """Micro-credit-nanoseconds of value in this period."""
         self.repossessions = self.refused = self.expected = 0
 
-    def through(self, happenings: Sequence[Event], bound: float, progress: Progress) -> Result:
+    def through(self, happenings: Sequence[Event], bounds: Mapping[int, float], progress: Progress) -> Result:
         """Run all periods."""
         pending = list(happenings)[::-1]
         for period in range(self.scenario.periods):
@@ -157,7 +157,7 @@ class _Run:
             self._wait_until(now_ns + self.period_ns)
             progress(self.policy.name, period + 1, self.scenario.periods)
         self._tick(self.scenario.periods * self.period_ns)
-        return self._result(bound)
+        return self._result(bounds)
 
     def _happen(self, event: Event, now_ns: int, changed: dict[str, Menu]) -> None:
         """Do what *event* says; new values count from the next period on, as that is when they can be served."""
@@ -239,18 +239,18 @@ class _Run:
         menu = self.menus.get(line.tenant)
         return menu.value_of(minus(line.held, self.floor)) if menu else 0
 
-    def _result(self, bound: float) -> Result:
+    def _result(self, bounds: Mapping[int, float]) -> Result:
         series, end_ns = self.series, self.scenario.periods * self.period_ns
         gains: list[float] = []
         if self.policy.charges and self.scenario.regret_samples:
             gains = regret.sample(self.policy, self.exchange.case(end_ns), self.random, self.scenario.regret_samples)
         resources = HOST_GOODS.resources
         prices = zip(resources, zip(*series.prices, strict=True), strict=True)
-        welfare = fmean(series.welfare)
+        reached = sum(series.welfare[period] for period in bounds)
         return Result(
             policy=self.policy.name,
-            welfare=welfare,
-            welfare_part=welfare / bound if bound else 1.0,
+            welfare=fmean(series.welfare),
+            welfare_part=reached / (sum(bounds.values()) or 1.0),
             paid=fmean(series.paid),
             changes_per_tenant_hour=sum(series.changes) / self.scenario.tenants / series.hours[-1],
             repossessions=self.repossessions,
