@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import threading
@@ -109,10 +110,17 @@ def is_namespace(fd: int) -> bool:
 
 
 def _share_folder() -> None:
-    """Make /run/netns propagate mounts, as `ip netns` does: else other mount namespaces would keep a removed one."""
+    """Make /run/netns propagate mounts, as `ip netns` does: else other mount namespaces would keep a removed one.
+
+    Only a mount can be shared, so the kernel's refusal (EINVAL) tells that it is none yet. Comparing
+    devices would not: a bind mount within one file system has its parent's, and binding a shared
+    mount onto itself again doubles every mount below it.
+    """
     FOLDER.mkdir(mode=0o755, parents=True, exist_ok=True)
     where = os.fsencode(FOLDER)
-    if not FOLDER.is_mount():
+    if _libc.mount(b"", where, b"none", _MS_SHARED | _MS_REC, None) == 0:
+        return
+    if ctypes.get_errno() == errno.EINVAL:
         _check(_libc.mount(where, where, b"none", _MS_BIND | _MS_REC, None), f"mount({FOLDER})")
     _check(_libc.mount(b"", where, b"none", _MS_SHARED | _MS_REC, None), f"mount --make-shared {FOLDER}")
 
