@@ -20,7 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the daemon; the exit code."""
     options = _parser().parse_args(arguments)
     level = logging.DEBUG if options.verbose else logging.WARNING if options.embedded else logging.INFO
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("nomx").setLevel(level)  # not the root logger's: netlink's library tells each message
     starter = socket.socket(fileno=options.starter_fd) if options.starter_fd is not None else None
     try:
         run(_settings(options), starter)

@@ -1,4 +1,4 @@
-"""A daemon without sockets, threads or Linux: the service over a fake kernel, and a way to kill it and start the next."""
+"""A daemon without sockets, threads or Linux: the service over a fake kernel; it can be killed and started again."""
 
 from __future__ import annotations
 

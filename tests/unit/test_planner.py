@@ -103,7 +103,7 @@ def test_without_soft_vfs_a_plain_request_gets_the_kernel_path_and_the_reason():
     "wish", [{"require": ("native",)}, {"bandwidth_bps": 10**6}, {"address": "10.77.0.9"}, {"queues": 2}]
 )
 def test_what_only_a_device_can_give_never_falls_back_in_silence(wish):
-    with pytest.raises(NotSupported, match="no device unit"):
+    with pytest.raises(NotSupported, match=r"no device unit"):
         planned(no_soft(), **wish)
 
 

@@ -125,6 +125,23 @@ def test_a_pool_that_was_moved_by_half_is_settled(daemon):
     assert daemon.kernel.groups["lease1"].cpus == CpuSet(range(4))
 
 
+def test_a_pool_that_was_not_given_back_is_settled(daemon):
+    daemon.acquire(100)
+    daemon.acquire(200, cores=2)
+
+    def die(verb, action):
+        if (verb, type(action)) == ("apply", SetCpus):
+            raise Killed
+
+    daemon.kernel.before_step = die
+    with pytest.raises(Killed):
+        daemon.holder_ends(200, "L2")
+    daemon.kernel.before_step = lambda verb, action: None
+    restart(daemon)
+    assert daemon.show("L2").state == "ended"
+    assert daemon.kernel.groups["lease1"].cpus == CpuSet(range(4))
+
+
 def test_a_clean_stop_without_leases_leaves_nothing(daemon, tmp_path):
     daemon.acquire(100)
     daemon.holder_ends(100, "L1")
