@@ -7,6 +7,7 @@
     ├── NotPermitted        you may not do it, and who may
     ├── NoDaemon            nobody answers on the control socket
     ├── ProtocolError       the other side spoke another language, or nonsense
+    ├── Malformed           bytes off the wire are not what they should be
     ├── MechanismError      Linux refused a step that the plan thought possible
     ├── WouldBlock          nothing there yet, nothing changed
     └── LeaseEnded
@@ -83,6 +84,12 @@ class ProtocolError(NomxError):
     """The control conversation broke: the *reason*, and what to do about it in *remedy*."""
 
     template = "control protocol: {reason}; {remedy}"
+
+
+class Malformed(NomxError):
+    """Bytes are no *format* (a header, a message): the *reason*."""
+
+    template = "not {format}: {reason}"
 
 
 class MechanismError(NomxError):
