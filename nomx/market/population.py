@@ -10,6 +10,7 @@ from random import Random
 
 from nomx.market.bids import Menu
 from nomx.market.money import HOST_GOODS, MAX_RATE, MICRO, SECOND_NS, Goods, Quanta
+from nomx.market.policy import Case, Tenant
 from nomx.market.scenario import Kind, Scenario
 
 KNEE_STEPS = 3.0
@@ -63,6 +64,16 @@ def draw_profile(scenario: Scenario, random: Random) -> Profile:
     """Draw an application from the scenario's kinds."""
     kind = random.choices(scenario.kinds, [kind.share for kind in scenario.kinds])[0]
     return Profile(kind, random.lognormvariate(0.0, kind.spread))
+
+
+def crowd(scenario: Scenario) -> Case:
+    """The scenario's tenants at one instant, with nothing held yet: what experiments on clearing alone decide."""
+    random, supply = Random(scenario.seed), scenario.host.quanta
+    tenants = [
+        Tenant(f"t{number}", number, draw_profile(scenario, random).menu(1.0, supply, 0.0), HOST_GOODS.nothing)
+        for number in range(scenario.tenants)
+    ]
+    return Case.of(HOST_GOODS, supply, scenario.rules.reserve, tenants)
 
 
 def events(scenario: Scenario) -> Iterator[Event]:
