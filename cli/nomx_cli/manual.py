@@ -36,7 +36,7 @@ class Entry:
 
 def entries(command: click.Command, name: str = "nomx", parent: click.Context | None = None) -> Iterator[Entry]:
     """Walk the tree from *command* on: each command, then those below it."""
-    with click.Context(command, info_name=name.split()[-1], parent=parent) as ctx:
+    with click.Context(command, info_name=name.rsplit(maxsplit=1)[-1], parent=parent) as ctx:
         yield Entry(
             name, " ".join(command.collect_usage_pieces(ctx)), _paragraphs(command.help), _options(command, ctx)
         )

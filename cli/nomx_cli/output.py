@@ -35,7 +35,7 @@ def show_json(value: Any, *, err: bool = False) -> None:
     """Print *value* as one JSON document; msgspec structs and dataclasses as objects."""
     import msgspec
 
-    click.echo(json.dumps(msgspec.to_builtins(value), indent=2), err=err)
+    click.echo(json.dumps(msgspec.to_builtins(value, enc_hook=str), indent=2), err=err)
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str = "") -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from nomx_cli.output import settings
@@ -12,16 +10,11 @@ if TYPE_CHECKING:
     from nomx.client.connection import Client
 
 
-@contextmanager
-def connected() -> Iterator[Client]:
-    """Yield a client of the daemon that --socket names.
+def connected() -> Client:
+    """Connect to the daemon that --socket names; a context manager.
 
     Raises: NoDaemon: nobody answers there.
     """
     from nomx.client.connection import Client
 
-    client = Client.connect(settings().socket)
-    try:
-        yield client
-    finally:
-        client.close()
+    return Client.connect(settings().socket)

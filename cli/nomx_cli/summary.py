@@ -57,7 +57,7 @@ def report(
         traffic=traffic,
         crossings=crossings,
         per_packet=per_packet(crossings, traffic),
-        uncounted=status.uncounted if status else "there is no lease, so nobody counts from outside",
+        uncounted=status.uncounted if status else "without the status of a lease nobody counts from outside",
         oom_kills=status.oom_kills if status else 0,
         counters=dict(counters),
     )
@@ -75,17 +75,34 @@ def _own_traffic(counters: Mapping[str, int]) -> Traffic:
     """Take the library's own word for the packets where nobody counted from outside."""
     if not counters:
         return Traffic()
-    names = ("rx_packets", "tx_packets", "rx_bytes", "tx_bytes")
-    return Traffic(**{name: counters[name] for name in names}, counted_at="library")
+    return Traffic(
+        rx_packets=counters["rx_packets"],
+        tx_packets=counters["tx_packets"],
+        rx_bytes=counters["rx_bytes"],
+        tx_bytes=counters["tx_bytes"],
+        counted_at="library",
+    )
 
 
-def report_lines(told: Report) -> list[str]:
-    """Tell a report to people, one fact a line."""
+def grant_lines(grant: Grant) -> list[str]:
+    """Tell at the start what an application got, why not better, and what is not enforced."""
+    device = grant.device
+    where = f" at {device.ip4}" if device else ""
+    lines = [
+        _line(grant.lease or "no lease", f"path {path_and_mode(grant.path, device.mode if device else None)}{where}")
+    ]
+    lines += _why_not_better(device.mode if device else None, grant.verdicts)
+    return lines + [_line("", f"not enforced: {each}") for each in grant.unenforced]
+
+
+def report_lines(told: Report, unknown: str = "") -> list[str]:
+    """Tell a report to people, one fact a line; *unknown* says why there is no status of a lease."""
     lines = [_line("path", path_and_mode(told.path, told.mode))]
-    lines += _why_not_better(told.mode, told.not_better)
     lines += _traffic_lines(told.traffic, told.seconds)
     lines += _crossing_lines(told.crossings, told.per_packet, told.uncounted)
     lines += _drop_lines(told.drops)
+    if unknown and told.lease is None:
+        lines.append(_line("lease", unknown))
     if told.oom_kills:
         lines.append(_line("memory", "the limit was reached and the kernel killed the application (out of memory)"))
     if told.signal is not None:
@@ -93,6 +110,13 @@ def report_lines(told: Report) -> list[str]:
     elif told.exit_code:
         lines.append(_line("ended", f"with exit code {told.exit_code}"))
     return lines
+
+
+def live_line(counters: Mapping[str, int], seconds: float) -> str:
+    """Tell in one line what was counted in the last *seconds*."""
+    drops = sum(count for name, count in counters.items() if name.startswith("drop_"))
+    rates = ((counters["rx_packets"], "received"), (counters["tx_packets"], "sent"), (drops, "dropped"))
+    return ", ".join(f"{number(count / seconds)}/s {what}" for count, what in rates)
 
 
 def status_lines(status: LeaseStatus) -> list[str]:
@@ -128,10 +152,7 @@ def _line(heading: str, text: str) -> str:
 
 def _why_not_better(mode: Mode | None, verdicts: tuple[Verdict, ...]) -> list[str]:
     lines = [_line("", f"not better: {mode.why}")] if mode and mode.why else []
-    for verdict in verdicts:
-        remedy = f" (to mend it: {verdict.remedy})" if verdict.remedy else ""
-        lines.append(_line("", f"not {verdict.path}: {verdict.reason}{remedy}"))
-    return lines
+    return lines + [_line("", f"not {verdict.path}: {verdict.reason}") for verdict in verdicts]
 
 
 def _device_lines(device: DeviceGrant) -> list[str]:
@@ -158,12 +179,15 @@ def _traffic_lines(traffic: Traffic, seconds: float) -> list[str]:
 def _crossing_lines(crossings: Crossings | None, shares: Mapping[str, float], uncounted: str) -> list[str]:
     if crossings is None:
         return [_line("crossings", f"not counted: {uncounted}")] if uncounted else []
-    told = []
-    for kind in crossings.__struct_fields__:
-        count = getattr(crossings, kind)
-        share = f" ({number(shares[kind])} a packet)" if kind in shares else ""
-        told.append(f"{number(count)} {kind.replace('_', ' ')}{share}")
-    return [_line("crossings", told[0]), *(_line("", each) for each in told[1:])]
+    kinds = crossings.__struct_fields__
+    lines = [_line("crossings", ", ".join(f"{number(getattr(crossings, kind))} {_words(kind)}" for kind in kinds))]
+    if shares:
+        lines.append(_line("a packet", ", ".join(f"{number(shares[kind])} {_words(kind)}" for kind in kinds)))
+    return lines
+
+
+def _words(kind: str) -> str:
+    return kind.replace("_", " ").replace("syscalls", "system calls").replace("napi", "NAPI")
 
 
 def _drop_lines(drops: Mapping[str, int]) -> list[str]:

@@ -31,20 +31,24 @@ def _soft(findings: Mapping[str, Finding]) -> Verdict:
 
 
 def _vf(findings: Mapping[str, Finding]) -> Verdict:
-    sriov = findings["sriov"]
-    if not sriov.available:
-        return Verdict("vf", available=False, reason=f"{sriov.reason}; and {NOT_YET}", remedy=sriov.remedy)
-    return Verdict("vf", available=False, reason=f"{sriov.reason}, but {NOT_YET}", remedy="use --path soft meanwhile")
+    return _not_yet("vf", [findings["sriov"]])
 
 
 def _memif() -> Verdict:
-    return Verdict("memif", available=False, reason=f"it needs nothing of the machine, but {NOT_YET}")
+    return _not_yet("memif", [])
 
 
 def _vfio(findings: Mapping[str, Finding]) -> Verdict:
-    lacks = [findings[feature] for feature in ("sriov", "iommu", "vfio") if not findings[feature].available]
-    if not lacks:
-        return Verdict("vfio", available=False, reason=f"the machine could, but {NOT_YET}")
-    reason = "; ".join(finding.reason for finding in lacks)
+    return _not_yet("vfio", [findings["sriov"], findings["iommu"], findings["vfio"]])
+
+
+def _not_yet(path: str, needs: list[Finding]) -> Verdict:
+    """Judge a path that no machine gets yet: what the machine lacks for it is told too."""
+    lacks = [finding for finding in needs if not finding.available]
+    machine = (
+        f"; and {', '.join(finding.reason for finding in lacks)}"
+        if lacks
+        else ", though this machine has what it takes"
+    )
     remedy = "; ".join(finding.remedy for finding in lacks)
-    return Verdict("vfio", available=False, reason=f"{reason}; and {NOT_YET}", remedy=remedy)
+    return Verdict(path, available=False, reason=NOT_YET + machine, remedy=remedy)

@@ -33,10 +33,7 @@ def diagnose(socket: Path | None = None) -> Diagnosis:
     found = findings()
     features, paths = tuple(found.values()), judge(found)
     try:
-        client = Client.connect(socket)
+        with Client.connect(socket) as client:
+            return Diagnosis(features, paths, client.hello(), client.doctor(), "")
     except NomxError as error:
         return Diagnosis(features, paths, None, (), str(error))
-    try:
-        return Diagnosis(features, paths, client.hello(), client.doctor(), "")
-    finally:
-        client.close()

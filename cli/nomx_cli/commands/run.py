@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nomx.api.lease import PATHS, REQUIREMENTS, LeaseSpec, RingSizes, UmemGeometry
-from nomx.errors import InvalidRequest
+from nomx.errors import InvalidRequest, NoDaemon
 from nomx.types import parse_rate_bps, parse_size_bytes
 from nomx_cli.output import settings, show_json
+from nomx_cli.session import connected
+from nomx_cli.summary import grant_lines, live_line, report, report_lines
 
 if TYPE_CHECKING:
-    from nomx.api.lease import Grant
+    from nomx.api.messages import Planned
     from nomx.client.launch import Launch
 
 STATS = ("end", "live", "none")
@@ -107,7 +110,7 @@ def command(module: str | None, command: tuple[str, ...], **options: Any) -> Non
     """
     argv = application(module, command)
     spec = LeaseSpec(
-        name=options["name"] or (module or Path(command[0]).stem),
+        name=options["name"] or module or Path(command[0]).stem,
         path=options["path"],
         require=options["require"],
         cores=options["cores"],
@@ -119,8 +122,9 @@ def command(module: str | None, command: tuple[str, ...], **options: Any) -> Non
     )
     if options["dry_run"]:
         show_plan(spec)
-    else:
-        run(argv, spec, options["user"], geometry(options["frames"], options["ring_size"]), options["stats"])
+        return
+    umem = geometry(options["frames"], options["ring_size"])
+    click.get_current_context().exit(run(argv, spec, options["user"], umem, options["stats"]))
 
 
 def application(module: str | None, command: tuple[str, ...]) -> list[str]:
@@ -141,3 +145,88 @@ def geometry(frames: int, ring_size: int) -> UmemGeometry:
     """Lay out device memory with *frames* a queue; the fill ring is twice the others, so that it never lacks room."""
     rings = RingSizes(rx=ring_size, tx=ring_size, fill=2 * ring_size, completion=ring_size)
     return UmemGeometry(frames_per_queue=frames, rings=rings)
+
+
+def show_plan(spec: LeaseSpec) -> None:
+    """Print what the daemon would do for *spec*: the path, why not a higher one, and each step."""
+    plan = planned(spec)
+    if settings().as_json:
+        show_json(plan)
+        return
+    click.echo(f"path {plan.path}")
+    for verdict in plan.verdicts:
+        click.echo(f"  not {verdict.path}: {verdict.reason}")
+    for action in plan.actions:
+        click.echo(f"  {action}")
+
+
+def planned(spec: LeaseSpec) -> Planned:
+    """Ask the daemon for its plan; root without one asks a daemon of its own, as `run` would start it."""
+    try:
+        with connected() as client:
+            return client.plan(spec)
+    except NoDaemon:
+        if os.geteuid() != 0 or settings().socket is not None:
+            raise
+    from nomx.client.embedded import Embedded
+
+    embedded = Embedded.start()
+    try:
+        with connected() as client:
+            return client.plan(spec)
+    finally:
+        embedded.stop()
+
+
+def run(argv: list[str], spec: LeaseSpec, user: str | None, umem: UmemGeometry, stats: str) -> int:
+    """Launch the application, wait for its end, and tell what happened; gives its exit code."""
+    from nomx.client.launch import Launch
+
+    launch = Launch.start(argv, spec, user, umem, settings().socket)
+    if not settings().as_json:
+        for line in grant_lines(launch.grant):
+            click.echo(f"nomx: {line}", err=True)
+    if stats == "live":
+        with Ticker(launch):
+            outcome = launch.wait()
+    else:
+        outcome = launch.wait()
+    if stats != "none":
+        told = report(launch.grant, outcome.status, outcome.counters, outcome.exit_code, outcome.signal)
+        if settings().as_json:
+            show_json(told, err=True)
+        else:
+            for line in report_lines(told, outcome.unknown):
+                click.echo(f"nomx: {line}", err=True)
+    return outcome.exit_code
+
+
+class Ticker:
+    """Tells, once a second while an application runs, what its I/O library counted in that second."""
+
+    def __init__(self, launch: Launch) -> None:
+        import threading
+
+        self._launch = launch
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._tell, name="nomx-ticker", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _tell(self) -> None:
+        import time
+
+        before, then = self._launch.counters(), time.monotonic()
+        while not self._ended.wait(LIVE_INTERVAL_S):
+            now, counters = time.monotonic(), self._launch.counters()
+            since = {name: counters[name] - before[name] for name in counters}
+            if settings().as_json:
+                show_json({"seconds": now - then, "counters": since}, err=True)
+            else:
+                click.echo(f"nomx: {live_line(since, now - then)}", err=True)
+            before, then = counters, now
