@@ -388,4 +388,96 @@ int nomx_message_tx(__u64 *ctx)
 	return 0;
 }
 
+/* Stacks of the kernel, by id. */
+struct {
+	__uint(type, BPF_MAP_TYPE_STACK_TRACE);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, NOMX_STACK_DEPTH * sizeof(__u64));
+} nomx_stacks SEC(".maps");
+
+/* Here → user space: how often a sample fell where. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct nomx_sample_key);
+	__type(value, __u64);
+} nomx_samples SEC(".maps");
+
+/* The CPU clock ticks on every CPU, some hundred times a second. */
+SEC("?perf_event")
+int nomx_sample(void *ctx)
+{
+	struct nomx_cpu *cpu = this_cpu();
+	struct nomx_sample_key key = {};
+	__u64 *count, none = 0, subject;
+	bool ours = mine(&subject) != NULL;
+
+	if (!cpu || (!ours && !cpu->poll_mark_ns))
+		return 0;
+	key.subject = ours ? subject : 0;
+	key.stack = bpf_get_stackid(ctx, &nomx_stacks, 0);
+	if (!ours)
+		key.where = NOMX_IN_NET_RX;
+	else if (key.stack != -NOMX_EFAULT) /* which is: there is no kernel stack */
+		key.where = NOMX_IN_KERNEL;
+	count = bpf_map_lookup_elem(&nomx_samples, &key);
+	if (!count) {
+		bpf_map_update_elem(&nomx_samples, &key, &none, BPF_NOEXIST);
+		count = bpf_map_lookup_elem(&nomx_samples, &key);
+	}
+	if (count)
+		++*count;
+	else
+		cpu->lost_samples++;
+	return 0;
+}
+
+/* Run by a reader, over all threads: knows those that were there before, and brings what no event brings. */
+SEC("?iter/task")
+int nomx_look(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	__u64 subject = task ? subject_of(task) : 0;
+	struct nomx_cpu *cpu = this_cpu();
+	struct nomx_thread *thread = subject && cpu ? thread_of(task, subject, cpu) : NULL;
+
+	if (!thread)
+		return 0;
+	thread->major_faults = task->maj_flt;
+	bpf_probe_read_kernel(thread->comm, sizeof(thread->comm), task->comm);
+	if (!task->on_cpu || thread->arrived_ns || thread->running_since_ns)
+		return 0;
+	/* it has been running all the time, and perhaps makes no event: its clock starts here */
+	thread->arrived_ns = bpf_ktime_get_ns();
+	thread->running_since_ns = thread->arrived_ns;
+	if (!task->on_cpu)
+		thread->running_since_ns = 0;
+	return 0;
+}
+
+/* Run by a reader, over all descriptors of all processes: writes a struct nomx_xsk for each AF_XDP socket. */
+SEC("?iter/task_file")
+int nomx_look_xsks(struct bpf_iter__task_file *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct file *file = ctx->file;
+	struct nomx_xsk seen = {};
+	struct xdp_sock *xs;
+	struct inode *inode;
+
+	if (!task || !file || !subject_of(task))
+		return 0;
+	xs = xsk_of(file);
+	if (!xs)
+		return 0;
+	inode = file->f_inode;
+	seen.inode = inode->i_ino;
+	seen.tgid = task->tgid;
+	seen.fd = ctx->fd;
+	read_xsk(xs, &seen);
+	bpf_seq_write(ctx->meta->seq, &seen, sizeof(seen));
+	return 0;
+}
+
 char _license[] SEC("license") = "GPL";

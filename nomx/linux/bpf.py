@@ -131,6 +131,25 @@ class Program:
         pointer = lib().bpf_program__attach(self._pointer)
         return Link(check(pointer, f"bpf_program__attach({self.name})"))
 
+    def attach_perf_event(self, perf_fd: int) -> Link:
+        """Run whenever a perf event overflows. The link takes the descriptor over, and closes it."""
+        pointer = lib().bpf_program__attach_perf_event(self._pointer, perf_fd)
+        return Link(check(pointer, f"bpf_program__attach_perf_event({self.name})"))
+
+    def iterate(self) -> bytes:
+        """Run a BPF iterator over all it iterates, and return what it wrote.
+
+        Source: Documentation/bpf/bpf_iterators.rst.
+        """
+        pointer = check(lib().bpf_program__attach_iter(self._pointer, None), f"bpf_program__attach_iter({self.name})")
+        link = Link(pointer)
+        try:
+            fd = check(lib().bpf_iter_create(lib().bpf_link__fd(pointer)), f"bpf_iter_create({self.name})")
+            with open(fd, "rb") as file:
+                return file.read()
+        finally:
+            link.close()
+
     def attach_cgroup(self, cgroup: Path) -> Link:
         """Attach to a cgroup v2 directory."""
         fd = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -208,10 +227,16 @@ class Object:
             if lib().bpf_program__name(pointer) == program.encode():
                 check(lib().bpf_program__set_autoload(pointer, load), f"bpf_program__set_autoload({program})")
 
-    def constants(self) -> ctypes.Array[ctypes.c_ubyte]:
-        """The `const volatile` section, to be written before `load`."""
+    def resize(self, name: str, max_entries: int) -> None:
+        """Give a map room for *max_entries*, before `load`."""
         for pointer in self._each("map"):
-            if lib().bpf_map__name(pointer).endswith(b".rodata"):
+            if lib().bpf_map__name(pointer) == name.encode():
+                check(lib().bpf_map__set_max_entries(pointer, max_entries), f"bpf_map__set_max_entries({name})")
+
+    def constants(self, section: str = ".rodata") -> ctypes.Array[ctypes.c_ubyte]:
+        """A `const volatile` section, to be written before `load`."""
+        for pointer in self._each("map"):
+            if lib().bpf_map__name(pointer).endswith(section.encode()):
                 size = ctypes.c_size_t()
                 address = lib().bpf_map__initial_value(pointer, ctypes.byref(size))
                 return (ctypes.c_ubyte * size.value).from_address(address)

@@ -182,6 +182,8 @@ struct nomx_event {
 	__u32 pad;
 };
 
+#define NOMX_STACK_DEPTH 127 /* frames, the kernel's default limit */
+
 /* Where a sample of the CPU clock fell. */
 enum nomx_sample_where {
 	NOMX_IN_USER,

@@ -54,7 +54,7 @@ struct {
 } nomx_events SEC(".maps");
 
 enum { NOMX_RB_NO_WAKEUP = 1 };
-enum { NOMX_EAGAIN = 11, NOMX_MAX_ERRNO = 4095 };
+enum { NOMX_EAGAIN = 11, NOMX_EFAULT = 14, NOMX_MAX_ERRNO = 4095 };
 
 static const struct nomx_call no_calls; /* too large for the stack */
 
@@ -92,18 +92,21 @@ static __always_inline struct nomx_thread *thread_of(struct task_struct *task, _
 
 	if (thread && thread->start_ns == task->start_time)
 		return thread;
-	if (thread) /* an ended thread's, which nobody has read yet */
+	if (thread) { /* an ended thread's, which nobody has read yet */
 		cpu->lost_threads++;
+		bpf_map_delete_elem(&nomx_threads, &tid);
+	}
 	fresh.subject = subject;
 	fresh.start_ns = task->start_time;
 	fresh.tgid = task->tgid;
 	fresh.major_faults = fresh.major_before = task->maj_flt;
 	bpf_probe_read_kernel(fresh.comm, sizeof(fresh.comm), task->comm);
-	if (bpf_map_update_elem(&nomx_threads, &tid, &fresh, BPF_ANY)) {
+	/* no room, or the thread itself was faster than who looked at it from another CPU */
+	bpf_map_update_elem(&nomx_threads, &tid, &fresh, BPF_NOEXIST);
+	thread = bpf_map_lookup_elem(&nomx_threads, &tid);
+	if (!thread)
 		cpu->lost_threads++;
-		return NULL;
-	}
-	return bpf_map_lookup_elem(&nomx_threads, &tid);
+	return thread;
 }
 
 /* From now on the thread runs on this CPU. */

@@ -6,6 +6,8 @@
 #ifndef NOMX_XSK_H
 #define NOMX_XSK_H
 
+#include "nomx/bpf.h"
+#include "nomx/abi.h"
 #include "nomx/kernel.h"
 
 /* The AF_XDP socket behind a file, NULL when it is something else. */
@@ -75,6 +77,68 @@ static __always_inline bool wakes_xsk(struct task_struct *task, struct pt_regs *
 			return true;
 	}
 	return false;
+}
+
+static __always_inline void read_ring(struct xsk_queue *queue, __u32 *produced, __u32 *consumed)
+{
+	struct xdp_ring *ring = NULL;
+
+	if (queue && !nomx_read(ring, queue->ring) && ring) {
+		nomx_read(*produced, ring->producer);
+		nomx_read(*consumed, ring->consumer);
+	}
+}
+
+static __always_inline void read_binding(struct xdp_sock *xs, struct nomx_xsk *seen)
+{
+	struct xsk_buff_pool *pool = NULL;
+	struct xsk_queue *fill = NULL;
+	struct net_device *dev = NULL;
+	struct net *net = NULL;
+	__u16 queue = 0;
+	bool flag = false;
+
+	nomx_read(dev, xs->dev);
+	nomx_read(pool, xs->pool);
+	if (!dev || !pool)
+		return;
+	nomx_read(seen->ifindex, dev->ifindex);
+	nomx_read(net, dev->nd_net.net);
+	nomx_read(seen->netns, net->ns.inum);
+	nomx_read(queue, xs->queue_id);
+	seen->queue = queue;
+	nomx_read(flag, xs->zc);
+	seen->zerocopy = flag;
+	nomx_read(flag, pool->uses_need_wakeup);
+	seen->uses_need_wakeup = flag;
+	nomx_read(fill, pool->fq);
+	if (fill) {
+		read_ring(fill, &seen->fill_produced, &seen->fill_consumed);
+		nomx_read(seen->fill_ring_empty, fill->queue_empty_descs);
+	}
+}
+
+/* Describe an AF_XDP socket: its binding, its rings, what the kernel counts of it. */
+static __always_inline void read_xsk(struct xdp_sock *xs, struct nomx_xsk *seen)
+{
+	struct xsk_queue *rx = NULL, *tx = NULL;
+
+	nomx_read(rx, xs->rx);
+	nomx_read(tx, xs->tx);
+	if (rx)
+		nomx_read(seen->rx_entries, rx->nentries);
+	read_ring(rx, &seen->rx_produced, &seen->rx_consumed);
+	if (tx) {
+		nomx_read(seen->tx_entries, tx->nentries);
+		nomx_read(seen->tx_ring_empty, tx->queue_empty_descs);
+		nomx_read(seen->tx_invalid, tx->invalid_descs);
+	}
+	read_ring(tx, &seen->tx_produced, &seen->tx_consumed);
+	nomx_read(seen->rx_dropped, xs->rx_dropped);
+	nomx_read(seen->rx_ring_full, xs->rx_queue_full);
+	if (nomx_field_exists(xs->max_tx_budget))
+		nomx_read(seen->tx_budget, xs->max_tx_budget);
+	read_binding(xs, seen);
 }
 
 #endif
