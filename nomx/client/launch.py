@@ -135,11 +135,15 @@ class Launch:
             status = self._wait_for_exit()
             ended_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
             code = 128 + ended_by if ended_by is not None else os.WEXITSTATUS(status)
-            totals = counters.totals(os.pread(self._counters_fd, counters.PAGE_BYTES, 0))
+            totals = self.counters()
             lease_status, unknown = self._final_status()
             return Outcome(code, ended_by, lease_status, unknown, totals)
         finally:
             self._close()
+
+    def counters(self) -> dict[str, int]:
+        """Read what the application's I/O library has counted so far; until `wait` has returned."""
+        return counters.totals(os.pread(self._counters_fd, counters.PAGE_BYTES, 0))
 
     def _wait_for_exit(self) -> int:
         """Return the child's wait status."""
