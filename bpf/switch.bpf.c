@@ -10,6 +10,8 @@
 
 #include "nomx/guard.h"
 
+#define NS_PER_S 1000000000ULL
+
 struct mac {
 	__u8 octets[8]; /* 6 used: the key of a hash is a whole number of words */
 };
@@ -82,16 +84,16 @@ static __always_inline bool within_rate(const struct nomx_port *port, __u64 byte
 		return true;
 	bpf_spin_lock(&bucket->lock);
 	if (now_ns > bucket->refilled_ns) {
-		/* An idle hour must not overflow: a second refills any bucket. */
 		__u64 elapsed_ns = now_ns - bucket->refilled_ns;
-		__u64 added = elapsed_ns >= 1000000000ULL ?
-				      port->burst_bytes :
-				      port->rate_bytes_per_s * (elapsed_ns / 16) / 62500000ULL;
+		/* A second refills any bucket, and an idle hour must not overflow. */
+		__u64 added = elapsed_ns >= NS_PER_S ? port->burst_bytes :
+						       port->rate_bytes_per_s * elapsed_ns / NS_PER_S;
 
-		if (added) { /* else leave the time, so that short gaps add up */
-			bucket->tokens_bytes += added;
-			if (bucket->tokens_bytes > port->burst_bytes)
-				bucket->tokens_bytes = port->burst_bytes;
+		bucket->tokens_bytes += added;
+		/* Only the time of whole bytes is spent: what is left of it adds up. */
+		bucket->refilled_ns += added * NS_PER_S / port->rate_bytes_per_s;
+		if (bucket->tokens_bytes >= port->burst_bytes) {
+			bucket->tokens_bytes = port->burst_bytes;
 			bucket->refilled_ns = now_ns;
 		}
 	}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * The measuring station: frames out of its interface at the speed of the
+ * driver, and the answers counted where they come in. An answer counts only if
+ * it is the whole, right datagram; everything else (ARP) goes up to the stack.
+ */
+#include "nomx/bpf.h"
+
+#define IPPROTO_UDP 17
+#define IHL_20 0x45
+
+/* What a right answer looks like; network order, set before load. */
+struct nomx_target {
+	__be32 own_ip;
+	__be32 ip;
+	__be16 own_port;
+	__be16 port;
+	__be16 udp_bytes;
+	__be16 pad;
+	__u32 ifindex; /* where frames leave */
+	__u32 marker; /* the first word of the payload */
+};
+
+const volatile struct nomx_target nomx_target = {};
+
+/* Station → user: right answers. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} nomx_answers SEC(".maps");
+
+/* User → station: the socket that measures round trips. */
+struct {
+	__uint(type, BPF_MAP_TYPE_XSKMAP);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} nomx_clients SEC(".maps");
+
+static __always_inline bool is_answer(struct xdp_md *ctx)
+{
+	void *end = (void *)(long)ctx->data_end;
+	struct ethhdr *eth = (void *)(long)ctx->data;
+	struct iphdr *ip = (void *)(eth + 1);
+	struct udphdr *udp = (void *)(ip + 1);
+	__u32 *marker = (void *)(udp + 1);
+
+	return (void *)(marker + 1) <= end && eth->h_proto == bpf_htons(ETH_P_IP) &&
+	       ip->version_ihl == IHL_20 && ip->protocol == IPPROTO_UDP &&
+	       ip->saddr == nomx_target.ip && ip->daddr == nomx_target.own_ip &&
+	       udp->source == nomx_target.port && udp->dest == nomx_target.own_port &&
+	       udp->len == nomx_target.udp_bytes && *marker == nomx_target.marker;
+}
+
+/* Run on live frames (BPF_PROG_RUN): each leaves by the station's interface. */
+SEC("xdp")
+int nomx_blast(struct xdp_md *ctx)
+{
+	(void)ctx;
+	return bpf_redirect(nomx_target.ifindex, 0);
+}
+
+/* Count the answers and let them go no further. */
+SEC("xdp")
+int nomx_sink(struct xdp_md *ctx)
+{
+	__u32 zero = 0;
+	__u64 *answers;
+
+	if (!is_answer(ctx))
+		return XDP_PASS;
+	answers = bpf_map_lookup_elem(&nomx_answers, &zero);
+	if (answers)
+		(*answers)++;
+	return XDP_DROP;
+}
+
+/* Hand the answers to the round-trip client. */
+SEC("xdp")
+int nomx_client(struct xdp_md *ctx)
+{
+	return is_answer(ctx) ? bpf_redirect_map(&nomx_clients, 0, XDP_PASS) : XDP_PASS;
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";

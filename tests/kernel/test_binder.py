@@ -1,0 +1,81 @@
+"""A device unit bound to its application's memory: the mode really got, and every size that AF_XDP would refuse mutely."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+from nomx.api.lease import RingSizes, UmemGeometry
+from nomx.errors import InvalidRequest, NotSupported
+from nomx.linux import memory, xsk
+from tests.kernel.conftest import Wired
+
+pytestmark = [pytest.mark.root, pytest.mark.netns]
+
+GEOMETRY = UmemGeometry(frames_per_queue=256, rings=RingSizes(rx=64, tx=64, fill=128, completion=64))
+
+
+@pytest.fixture
+def umem() -> Iterator[int]:
+    fd = memory.memfd("test-umem", 2 * GEOMETRY.slice_bytes)
+    yield fd
+    os.close(fd)
+
+
+def test_each_queue_is_bound_and_the_mode_is_read_back(wired: Wired, umem: int) -> None:
+    binding = wired.binder.bind(wired.port(1, queues=2), umem, GEOMETRY)
+    try:
+        assert len(binding.xsk_fds) == 2
+        assert not binding.mode.zerocopy
+        assert (binding.mode.attach, binding.mode.driver) == ("native", "veth")
+        assert "no AF_XDP zero-copy" in binding.mode.why
+        assert binding.tx_budget >= 32
+        assert all(not xsk.is_zerocopy(fd) for fd in binding.xsk_fds)
+        assert xsk.statistics(binding.xsk_fds[0]) == xsk.XskStatistics(0, 0, 0, 0, 0, 0)
+    finally:
+        for fd in binding.xsk_fds:
+            os.close(fd)
+
+
+def test_required_zerocopy_is_refused_with_the_driver_and_a_remedy(wired: Wired, umem: int) -> None:
+    action = wired.port(1)
+    before = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(NotSupported, match="the veth driver has none") as refusal:
+        wired.binder.bind(action, umem, GEOMETRY, require=("zerocopy",))
+    assert "--require zerocopy" in refusal.value.remedy
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize(
+    ("field", "changed"),
+    [
+        ("frame_bytes", {"frame_bytes": 3000}),
+        ("frame_bytes", {"frame_bytes": 8192}),
+        ("frames_per_queue", {"frames_per_queue": 3}),
+        ("frames_per_queue", {"frames_per_queue": 0}),
+        ("frames_per_queue", {"frames_per_queue": -2}),
+        ("headroom_bytes", {"headroom_bytes": 2000}),
+        ("rings.rx", {"rings": RingSizes(rx=100)}),
+        ("rings.tx", {"rings": RingSizes(tx=0)}),
+        ("rings.fill", {"rings": RingSizes(fill=-4)}),
+        ("rings.completion", {"rings": RingSizes(completion=1 << 20)}),
+        ("UMEM", {"frames_per_queue": 4096}),
+    ],
+)
+def test_a_wrong_size_is_named(wired: Wired, umem: int, field: str, changed: dict[str, object]) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        wired.binder.bind(wired.port(1), umem, msgspec.structs.replace(GEOMETRY, **changed))
+    assert refusal.value.field == field
+
+
+def test_memory_that_could_shrink_is_refused(wired: Wired) -> None:
+    fd = os.memfd_create("unsealed", 0)
+    os.ftruncate(fd, GEOMETRY.slice_bytes)
+    try:
+        with pytest.raises(InvalidRequest, match="F_SEAL_SHRINK"):
+            wired.binder.bind(wired.port(1), fd, GEOMETRY)
+    finally:
+        os.close(fd)
