@@ -1,4 +1,4 @@
-"""The structs that BPF programs and Python share: the compiler's sizes and offsets are those that Python packs and reads."""
+"""The structs that BPF programs and Python share: the compiler lays them out as Python packs and reads them."""
 
 from __future__ import annotations
 

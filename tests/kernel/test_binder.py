@@ -1,4 +1,4 @@
-"""A device unit bound to its application's memory: the mode really got, and every size that AF_XDP would refuse mutely."""
+"""A device unit bound to its application's memory: the mode really got, and each size that AF_XDP refuses mutely."""
 
 from __future__ import annotations
 
