@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from nomx.market.bids import MAX_POINTS, Menu, Point
@@ -14,6 +15,9 @@ from nomx.market.policy import Case, Tenant
 TWO_GOODS = Goods((Resource("cores", "core"), Resource("memory", "GiB", 4)))
 RESERVE: Prices = (1, 1)
 """Reserve prices of the small cases: low enough never to matter."""
+
+fewer_examples = settings(max_examples=max(10, settings().max_examples // 4))
+"""For properties that take many clearings each to check."""
 
 
 def bundles(most: int) -> st.SearchStrategy[Quanta]:
