@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nomx.daemon.run import run
-from nomx.daemon.settings import DEFAULT_INSTANCE, DEFAULT_PREFIX, Settings
+from nomx.daemon.settings import DEFAULT_INSTANCE, DEFAULT_PREFIX, Limits, Settings
 from nomx.errors import InvalidRequest, NomxError
 
 _FAILED, _USAGE = 1, 2
@@ -41,6 +41,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         prefix_text=options.prefix,
         mtu_bytes=options.mtu,
         embedded=options.embedded,
+        limits=Limits(clients_per_uid=options.clients_per_user, silent_s=options.silent),
     )
 
 
@@ -52,6 +53,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--group", help="members of this group may ask for leases (default: root only)")
     parser.add_argument("--prefix", default=DEFAULT_PREFIX, help="private IPv4 prefix of the switch")
     parser.add_argument("--mtu", type=int, default=1500, metavar="BYTES", help="MTU of its ports")
+    parser.add_argument(
+        "--clients-per-user", type=int, default=Limits.clients_per_uid, metavar="N", help="at a time; root has no limit"
+    )
+    parser.add_argument(
+        "--silent", type=float, default=Limits.silent_s, metavar="SECONDS", help="hang up on who asks nothing so long"
+    )
     parser.add_argument("--embedded", action="store_true", help="live only as long as the starter or a lease")
     parser.add_argument("--starter-fd", type=int, metavar="FD", help="socket to the starter of an embedded daemon")
     parser.add_argument("--verbose", action="store_true", help="log each step")

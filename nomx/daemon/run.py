@@ -84,7 +84,7 @@ class _Daemon:
         try:
             kernel = LinuxKernel.open(settings)
         except BaseException:
-            journal.close()
+            journal.close(remove=not journal.live())
             raise
         leases = Leases(settings, kernel, journal, server)
         try:
