@@ -7,20 +7,23 @@
  */
 #include "nomx/bpf.h"
 #include "nomx/abi.h"
-
 #include "nomx/guard.h"
 
 #define NS_PER_S 1000000000ULL
+#define TICKS_PER_NS 16 /* the cost of a small frame at 100 Gbit/s is a few ns: not to be rounded */
 
 struct mac {
 	__u8 octets[8]; /* 6 used: the key of a hash is a whole number of words */
 };
 
+/*
+ * A token bucket whose tokens are time: what a port has sent is paid for until
+ * a moment that lies in the past by what it has saved up.
+ */
 struct nomx_bucket {
 	struct bpf_spin_lock lock;
 	__u32 pad;
-	__u64 tokens_bytes;
-	__u64 refilled_ns;
+	__u64 paid_until; /* ticks */
 };
 
 /* Daemon → switch: the ports by the ifindex of their near end. */
@@ -70,37 +73,26 @@ static __always_inline int drop(struct nomx_counters *counters, enum nomx_drop w
 }
 
 /*
- * Take the frame's bytes out of the port's bucket; false: there are not that
- * many. Time is taken before the lock (no helper may be called under it), so
- * it may lie a little before the last refill: then nothing is added.
+ * Pay for the frame out of the port's bucket; false: not enough is saved up.
+ * Time is taken before the lock (no helper may be called under it), so another
+ * CPU may have paid for a little later: then there is the less to spend.
  */
 static __always_inline bool within_rate(const struct nomx_port *port, __u64 bytes)
 {
-	__u64 now_ns = bpf_ktime_get_ns();
+	__u64 now = bpf_ktime_get_ns() * TICKS_PER_NS, burst = port->burst_ns * TICKS_PER_NS;
+	__u64 cost = bytes * 8 * NS_PER_S * TICKS_PER_NS / port->rate_bps;
+	__u64 oldest = now > burst ? now - burst : 0;
 	struct nomx_bucket *bucket = bpf_map_lookup_elem(&nomx_buckets, &port->slot);
-	bool ok = false;
+	bool ok;
 
 	if (!bucket)
 		return true;
 	bpf_spin_lock(&bucket->lock);
-	if (now_ns > bucket->refilled_ns) {
-		__u64 elapsed_ns = now_ns - bucket->refilled_ns;
-		/* A second refills any bucket, and an idle hour must not overflow. */
-		__u64 added = elapsed_ns >= NS_PER_S ? port->burst_bytes :
-						       port->rate_bytes_per_s * elapsed_ns / NS_PER_S;
-
-		bucket->tokens_bytes += added;
-		/* Only the time of whole bytes is spent: what is left of it adds up. */
-		bucket->refilled_ns += added * NS_PER_S / port->rate_bytes_per_s;
-		if (bucket->tokens_bytes >= port->burst_bytes) {
-			bucket->tokens_bytes = port->burst_bytes;
-			bucket->refilled_ns = now_ns;
-		}
-	}
-	if (bucket->tokens_bytes >= bytes) {
-		bucket->tokens_bytes -= bytes;
-		ok = true;
-	}
+	if (bucket->paid_until < oldest)
+		bucket->paid_until = oldest;
+	ok = bucket->paid_until + cost <= now;
+	if (ok)
+		bucket->paid_until += cost;
 	bpf_spin_unlock(&bucket->lock);
 	return ok;
 }
@@ -129,7 +121,7 @@ int nomx_switch(struct xdp_md *ctx)
 		if (refused != NOMX_GUARD_PASS)
 			return drop(counters, refused);
 	}
-	if (port->rate_bytes_per_s && !within_rate(port, end - data))
+	if (port->rate_bps && !within_rate(port, end - data))
 		return drop(counters, NOMX_DROP_RATE);
 	counters->packets++;
 	counters->bytes += end - data;

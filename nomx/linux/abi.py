@@ -37,10 +37,10 @@ PORT = struct.Struct("=3I4s6s2x16sQQ")
 """`struct nomx_port`."""
 
 
-def port(slot: int, mac: str, ip4: str, ip6: str, *, guarded: bool, rate_bytes_per_s: int, burst_bytes: int) -> bytes:
+def port(slot: int, mac: str, ip4: str, ip6: str, *, guarded: bool, rate_bps: int, burst_ns: int) -> bytes:
     """Pack a `struct nomx_port`."""
     addresses = IPv4Address(ip4).packed, mac_bytes(mac), IPv6Address(ip6).packed
-    return PORT.pack(VERSION, slot, PORT_GUARDED if guarded else 0, *addresses, rate_bytes_per_s, burst_bytes)
+    return PORT.pack(VERSION, slot, PORT_GUARDED if guarded else 0, *addresses, rate_bps, burst_ns)
 
 
 DEVICE = struct.Struct("=2I6s2x")

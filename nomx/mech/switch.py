@@ -24,8 +24,9 @@ _log = logging.getLogger("nomx.mech.switch")
 
 _HINT = "see `nomx doctor`"
 _BURST_NS = 10_000_000
-"""How long a port may send at full speed before its rate counts, where the rate makes that more than two frames."""
+"""How long a port that was idle may send before its rate counts: what it saved up, as time at that rate."""
 _MIN_BURST_BYTES = 2 * 9018
+"""But never less than this, or a slow port could not send its largest frame."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +103,8 @@ class Switch:
         self, ifindex: int, slot: int, mac: str, ip4: str, ip6: str, *, guarded: bool, rate_bps: int | None
     ) -> None:
         """Let the port whose near end is *ifindex* send and receive; its counters start at 0."""
-        rate_bytes_per_s = (rate_bps or 0) // 8
-        burst_bytes = max(_MIN_BURST_BYTES, rate_bytes_per_s * _BURST_NS // 1_000_000_000)
-        port = abi.port(
-            slot, mac, ip4, ip6, guarded=guarded, rate_bytes_per_s=rate_bytes_per_s, burst_bytes=burst_bytes
-        )
+        burst_ns = max(_BURST_NS, _MIN_BURST_BYTES * 8 * 1_000_000_000 // rate_bps) if rate_bps else 0
+        port = abi.port(slot, mac, ip4, ip6, guarded=guarded, rate_bps=rate_bps or 0, burst_ns=burst_ns)
         key = _u32(ifindex)
         for counters in (self._switch.maps["nomx_entered"], self._steer.maps["nomx_steered"]):
             counters.update(_u32(slot), bytes(counters.value_bytes))

@@ -19,8 +19,8 @@ OFFSETS = {
         "ip4": 12,
         "mac": 16,
         "ip6": 24,
-        "rate_bytes_per_s": 40,
-        "burst_bytes": 48,
+        "rate_bps": 40,
+        "burst_ns": 48,
     },
     "nomx_device": {"version": 0, "slot": 4, "mac": 8},
     "nomx_counters": {"packets": 0, "bytes": 8, "drops": 16},
@@ -63,15 +63,15 @@ def test_the_compiler_lays_the_structs_out_as_python_does(tmp_path: Path) -> Non
 
 
 def test_python_packs_each_field_at_its_offset() -> None:
-    packed = abi.port(7, "02:01:02:03:04:05", "10.1.2.3", "fd00::9", guarded=True, rate_bytes_per_s=11, burst_bytes=13)
+    packed = abi.port(7, "02:01:02:03:04:05", "10.1.2.3", "fd00::9", guarded=True, rate_bps=11, burst_ns=13)
     at = OFFSETS["nomx_port"]
     assert packed[at["slot"]] == 7
     assert packed[at["flags"]] == abi.PORT_GUARDED
     assert packed[at["ip4"] :][:4] == bytes([10, 1, 2, 3])
     assert packed[at["mac"] :][:6] == bytes([2, 1, 2, 3, 4, 5])
     assert packed[at["ip6"] :][:16] == bytes([0xFD] + [0] * 14 + [9])
-    assert packed[at["rate_bytes_per_s"]] == 11
-    assert packed[at["burst_bytes"]] == 13
+    assert packed[at["rate_bps"]] == 11
+    assert packed[at["burst_ns"]] == 13
     assert abi.device(7, "02:01:02:03:04:05")[OFFSETS["nomx_device"]["mac"] :][:6] == bytes([2, 1, 2, 3, 4, 5])
 
 

@@ -21,8 +21,8 @@ struct nomx_port {
 	__u8 mac[6];
 	__u8 pad[2];
 	__u8 ip6[16];
-	__u64 rate_bytes_per_s; /* 0: no limit */
-	__u64 burst_bytes;
+	__u64 rate_bps; /* 0: no limit */
+	__u64 burst_ns; /* how much of it an idle port saves up, as time at that rate */
 };
 
 /* The port belongs to an application: it may send with its own addresses only. */
@@ -38,7 +38,7 @@ enum nomx_drop {
 	NOMX_DROP_RATE, /* over the port's bandwidth */
 	NOMX_DROP_UNKNOWN_MAC, /* nobody has that unicast address */
 	NOMX_DROP_NOT_OURS, /* steer: for another address */
-	NOMX_DROP_NO_XSK, /* steer: no socket bound to the queue, or its ring full */
+	NOMX_DROP_NO_XSK, /* steer: no socket bound to the queue (a full ring the socket counts) */
 	NOMX_DROP_REASONS,
 };
 
