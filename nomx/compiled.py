@@ -10,11 +10,14 @@ end up in one.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
 from numba.extending import intrinsic as _intrinsic
+
+_log = logging.getLogger("nomx.compiled")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,8 +32,15 @@ def inlined(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a function that Python calls: it runs without the interpreter lock, and its code is cached."""
-    return cast(Callable[P, R], numba.njit(nogil=True, cache=True)(function))
+    """Compile a function that Python calls: it runs without the interpreter lock, and its code is cached.
+
+    Where this user may write neither beside the source nor at home, it is compiled anew in each process.
+    """
+    try:
+        return cast(Callable[P, R], numba.njit(nogil=True, cache=True)(function))
+    except RuntimeError as error:  # Numba's word for: no directory to cache in
+        _log.warning("compiled code is not kept (set NUMBA_CACHE_DIR to a directory of yours): %s", error)
+        return cast(Callable[P, R], numba.njit(nogil=True)(function))
 
 
 def intrinsic_for(twin: Callable[P, R]) -> Callable[[Callable[..., Any]], Callable[P, R]]:

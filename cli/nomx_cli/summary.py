@@ -27,7 +27,7 @@ class Report:
     traffic: Traffic
     crossings: Crossings | None
     per_packet: dict[str, float]
-    """Crossings by kind, divided by the larger of the packets received and sent: a request and its answer are one."""
+    """Crossings by kind, divided as `packets_of` says: a request and its answer are one."""
     uncounted: str
     oom_kills: int
     counters: dict[str, int] = field(default_factory=dict)
@@ -56,19 +56,28 @@ def report(
         seconds=status.seconds if status else 0.0,
         traffic=traffic,
         crossings=crossings,
-        per_packet=per_packet(crossings, traffic),
+        per_packet=per_packet(crossings, packets_of(traffic, counters)),
         uncounted=status.uncounted if status else "without the status of a lease nobody counts from outside",
         oom_kills=status.oom_kills if status else 0,
         counters=dict(counters),
     )
 
 
-def per_packet(crossings: Crossings | None, traffic: Traffic) -> dict[str, float]:
-    """Divide each kind of crossing by the packets; empty where either was not counted or is none."""
-    packets = max(traffic.rx_packets, traffic.tx_packets)
+def per_packet(crossings: Crossings | None, packets: int) -> dict[str, float]:
+    """Divide each kind of crossing by *packets*; empty where either was not counted or is none."""
     if crossings is None or not packets:
         return {}
     return {kind: getattr(crossings, kind) / packets for kind in crossings.__struct_fields__}
+
+
+def packets_of(traffic: Traffic, counters: Mapping[str, int]) -> int:
+    """Give what crossings are divided by: the larger of the packets that the application received and sent.
+
+    The library knows what reached the application. Without its word, what reached the rings or the
+    sockets is taken, of which an overloaded socket drops some.
+    """
+    received_and_sent = (counters.get("rx_packets", 0), counters.get("tx_packets", 0))
+    return max(received_and_sent) or max(traffic.rx_packets, traffic.tx_packets)
 
 
 def _own_traffic(counters: Mapping[str, int]) -> Traffic:
@@ -134,7 +143,9 @@ def status_lines(status: LeaseStatus) -> list[str]:
     if device:
         lines += _device_lines(device)
     lines += _traffic_lines(status.traffic, status.seconds)
-    lines += _crossing_lines(status.crossings, per_packet(status.crossings, status.traffic), status.uncounted)
+    lines += _crossing_lines(
+        status.crossings, per_packet(status.crossings, packets_of(status.traffic, {})), status.uncounted
+    )
     return lines + _drop_lines(status.traffic.drops)
 
 

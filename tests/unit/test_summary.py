@@ -9,7 +9,7 @@ import pytest
 from nomx.api.counters import NAMES
 from nomx.api.lease import Crossings, Grant, LeaseRecord, LeaseSpec, LeaseStatus, Mode, Traffic, Verdict
 from nomx_cli.output import number, size, table
-from nomx_cli.summary import grant_lines, path_and_mode, per_packet, report, report_lines, status_lines
+from nomx_cli.summary import grant_lines, packets_of, path_and_mode, per_packet, report, report_lines, status_lines
 
 COUNTERS = dict.fromkeys(NAMES, 0)
 MODE = Mode(zerocopy=False, attach="native", need_wakeup=True, driver="veth", why="veth has no zero-copy")
@@ -36,12 +36,17 @@ TRAFFIC = Traffic(
 
 
 def test_crossings_are_divided_by_the_larger_direction() -> None:
-    assert per_packet(Crossings(syscalls=2000), TRAFFIC)["syscalls"] == 2.0
+    assert packets_of(TRAFFIC, {}) == 1000
+    assert per_packet(Crossings(syscalls=2000), 1000)["syscalls"] == 2.0
 
 
-@pytest.mark.parametrize(("crossings", "traffic"), [(None, TRAFFIC), (Crossings(syscalls=5), Traffic())])
-def test_nothing_is_divided_where_nothing_was_counted(crossings: Crossings | None, traffic: Traffic) -> None:
-    assert per_packet(crossings, traffic) == {}
+def test_the_library_knows_better_what_reached_the_application() -> None:
+    assert packets_of(TRAFFIC, {**COUNTERS, "rx_packets": 500, "tx_packets": 500}) == 500
+
+
+@pytest.mark.parametrize(("crossings", "packets"), [(None, 1000), (Crossings(syscalls=5), 0)])
+def test_nothing_is_divided_where_nothing_was_counted(crossings: Crossings | None, packets: int) -> None:
+    assert per_packet(crossings, packets) == {}
 
 
 def test_drops_of_the_device_and_of_the_library_stand_together() -> None:
