@@ -113,7 +113,7 @@ def markdown(command: click.Command) -> str:
         lines += ["```", f"{page.name} {page.usage}", "```", "", *_markdown_paragraphs(page.paragraphs)]
         lines += _markdown_definitions(page.options)
     for heading, definitions in _sections():
-        lines += [f"## {heading}", "", *_markdown_definitions(definitions)]
+        lines += [f"# {heading}", "", *_markdown_definitions(definitions)]
     return "\n".join(lines)
 
 
