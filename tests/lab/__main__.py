@@ -1,4 +1,4 @@
-"""The lab as a command: `python -m tests.lab shell` is a prompt in the guest, `python -m tests.lab run CMD` one command."""
+"""The lab as a command: `python -m tests.lab shell` is a prompt in the guest, `... run CMD` runs one command."""
 
 from __future__ import annotations
 
@@ -22,16 +22,20 @@ def main() -> int:
     if given.verb == "run" and not given.command:
         parser.error("run: which command?")
     topology = Topology(kernel=given.kernel, iommu=not given.no_iommu, numa=given.numa)
-    print("lab: fetching what is missing, then booting ...", file=sys.stderr)
+    _say("fetching what is missing, then booting ...")
     try:
         with Guest(topology) as guest:
-            print(f"lab: Linux {guest.release} under {guest.acceleration}", file=sys.stderr)
+            _say(f"Linux {guest.release} under {guest.acceleration}")
             if given.verb == "run":
                 return _run(guest, " ".join(given.command), given.timeout)
             return _shell(guest, given.timeout)
     except (LabUnavailable, GuestFailed) as error:
-        print(f"lab: {error}", file=sys.stderr)
+        _say(str(error))
         return 1
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"lab: {text}\n")
 
 
 def _run(guest: Guest, command: str, timeout_s: float) -> int:

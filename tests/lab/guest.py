@@ -85,7 +85,12 @@ class Guest:
         environment = os.environ | {"QEMU_MODULE_DIR": str(cache.qemu / "usr/lib/x86_64-linux-gnu/qemu")}
         with self.console_path.open("wb") as console:
             return subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, env=environment, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                env=environment,
+                start_new_session=True,
             )
 
     def _reached_initrd(self) -> bool:
@@ -169,7 +174,9 @@ class Guest:
     def __enter__(self) -> Guest:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
 
@@ -180,5 +187,7 @@ def _only_lab(root: Path) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
-        raise LabUnavailable(f"another lab runs from {root}; wait for its end, or give this one a NOMX_LAB_CACHE of its own") from None
+        raise LabUnavailable(
+            f"another lab runs from {root}; wait for its end, or give this one a NOMX_LAB_CACHE of its own"
+        ) from None
     return lock

@@ -41,7 +41,9 @@ exec $B switch_root /root /bin/bash /run/lab/init.sh
 def build(cache: Cache, kernel: Kernel) -> bytes:
     """Return the compressed archive for *kernel*."""
     order = list(_load_order(kernel))
-    files: list[tuple[str, int, bytes]] = [(name, stat.S_IFDIR | 0o755, b"") for name in ("bin", "dev", "proc", "sys", "modules")]
+    files: list[tuple[str, int, bytes]] = [
+        (name, stat.S_IFDIR | 0o755, b"") for name in ("bin", "dev", "proc", "sys", "modules")
+    ]
     files += [("bin/busybox", stat.S_IFREG | 0o755, cache.busybox()), ("init", stat.S_IFREG | 0o755, INIT.encode())]
     files += [(f"modules/{path.name.removesuffix('.xz')}", stat.S_IFREG | 0o644, _module(path)) for path in order]
     names = "\n".join(path.name.removesuffix(".xz") for path in order)

@@ -1,7 +1,7 @@
 """The guest's hardware: what a Topology asks for, as a QEMU command line.
 
-    hub 1:  igb PF (and up to 7 VFs, switched inside the emulated card)  --  peer1 (e1000e)
-    hub 2:  virtio-net PF, its VFs                                        --  peer2 (e1000e)
+hub 1:  igb PF (and up to 7 VFs, switched inside the emulated card)  --  peer1 (e1000e)
+hub 2:  virtio-net PF, its VFs                                        --  peer2 (e1000e)
 """
 
 from __future__ import annotations

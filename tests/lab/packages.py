@@ -19,8 +19,7 @@ from pathlib import Path
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 SUITES = ("trixie", "trixie-backports")
 QEMU_PACKAGES = tuple(
-    f"{name}/trixie-backports"
-    for name in ("qemu-system-x86", "qemu-system-common", "qemu-system-data", "seabios")
+    f"{name}/trixie-backports" for name in ("qemu-system-x86", "qemu-system-common", "qemu-system-data", "seabios")
 ) + ("ipxe-qemu",)
 """SR-IOV emulation of virtio-net needs a QEMU newer than trixie's own."""
 TOOL_PACKAGES = ("busybox-static", "kmod")
@@ -95,7 +94,9 @@ def fetch(kernels: Sequence[str] = ("backports",)) -> Cache:
         return cache
     free = shutil.disk_usage(base).free
     if free < SPACE_NEEDED_BYTES:
-        raise LabUnavailable(f"{base} has {free >> 20} MiB free, the lab needs {SPACE_NEEDED_BYTES >> 20}: make room, or set NOMX_LAB_CACHE")
+        raise LabUnavailable(
+            f"{base} has {free >> 20} MiB free, the lab needs {SPACE_NEEDED_BYTES >> 20}: make room, or set NOMX_LAB_CACHE"
+        )
     apt = _Apt(base / "apt")
     apt.update()
     if not (cache.qemu / ".complete").exists():
@@ -122,7 +123,9 @@ class _Apt:
 
     def __init__(self, state: Path) -> None:
         if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-            raise LabUnavailable("the lab is made of Debian packages and needs apt-get and dpkg-deb; there are none here")
+            raise LabUnavailable(
+                "the lab is made of Debian packages and needs apt-get and dpkg-deb; there are none here"
+            )
         self.state = state
         for folder in ("lists/partial", "archives/partial"):
             (state / folder).mkdir(parents=True, exist_ok=True)
@@ -153,11 +156,17 @@ class _Apt:
     def _run(self, tool: str, *arguments: str) -> str:
         command = [tool, *self._options(), *arguments]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=DOWNLOAD_TIMEOUT_S, cwd=self.state / "archives")
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=DOWNLOAD_TIMEOUT_S, cwd=self.state / "archives"
+            )
         except subprocess.TimeoutExpired:
-            raise LabUnavailable(f"{tool} {arguments[0]} took over {DOWNLOAD_TIMEOUT_S} s: is the network there?") from None
+            raise LabUnavailable(
+                f"{tool} {arguments[0]} took over {DOWNLOAD_TIMEOUT_S} s: is the network there?"
+            ) from None
         if done.returncode:
-            raise LabUnavailable(f"{tool} {' '.join(arguments)} failed: {done.stderr.strip().splitlines()[-1:]}; is the network there?")
+            raise LabUnavailable(
+                f"{tool} {' '.join(arguments)} failed: {done.stderr.strip().splitlines()[-1:]}; is the network there?"
+            )
         return done.stdout
 
     def update(self) -> None:
@@ -187,7 +196,9 @@ class _Apt:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
         # base-files first: it ships the /bin -> usr/bin links that the others unpack through
-        for archive in sorted(archives.glob("*.deb"), key=lambda deb: (not deb.name.startswith("base-files_"), deb.name)):
+        for archive in sorted(
+            archives.glob("*.deb"), key=lambda deb: (not deb.name.startswith("base-files_"), deb.name)
+        ):
             _unpack(archive, part)
         (part / ".complete").write_text(hashlib.sha256(" ".join(sorted(packages)).encode()).hexdigest())
         shutil.rmtree(root, ignore_errors=True)

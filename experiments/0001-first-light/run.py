@@ -1,0 +1,256 @@
+"""First light: is an application on a soft VF faster than the kernel's sockets, and what does the way there cost?
+
+Run as root, on a machine that is otherwise idle: `python experiments/0001-first-light/run.py`.
+Writes result.json and the table in README.md, both beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from nomx.api.lease import LeaseSpec, UmemGeometry
+from nomx.bench import peers
+from nomx.bench.compare import Figure, alternate, ratio
+from nomx.bench.generator import saturate
+from nomx.bench.roundtrip import measure
+from nomx.bench.station import Course, Station, Target, Unreachable
+from nomx.client.connection import Client
+from nomx.errors import NomxError
+from nomx.linux import memory
+
+HERE = Path(__file__).resolve().parent
+PEERS = HERE.parent / "peers"
+NOMX = str(Path(sys.executable).with_name("nomx"))
+INSTANCE = "nomxx0001"
+PREFIX = "10.93.0.0/24"
+HOST, APPLICATION, PORT = "10.93.0.1", "10.93.0.99", 7000
+GENERATOR_CPU, SERVER_CPU = 0, 1
+SOCKET = Path("/run", INSTANCE, "nomxd.sock")
+START_DEADLINE_S = 60.0
+
+CONTENDERS = {
+    "nomx, soft path": (APPLICATION, None),
+    "nomx, kernel path": (HOST, None),
+    "C, recvmmsg/sendmmsg 64": (HOST, ["{udp_echo}", "batch"]),
+    "C, recvfrom/sendto": (HOST, ["{udp_echo}", "one"]),
+    "Python, recvfrom/sendto": (HOST, [sys.executable, str(PEERS / "udp_echo.py"), "sockets"]),
+}
+
+
+@contextlib.contextmanager
+def daemon() -> Iterator[int]:
+    """A daemon of our own; its pid."""
+    command = [sys.executable, "-m", "nomx.daemon", "--instance", INSTANCE, "--prefix", PREFIX]
+    with tempfile.TemporaryFile("w+") as log, subprocess.Popen(command, stderr=log) as process:
+        try:
+            deadline = time.monotonic() + START_DEADLINE_S
+            while True:
+                try:
+                    Client.connect(SOCKET).close()
+                    break
+                except NomxError:
+                    if process.poll() is not None or time.monotonic() > deadline:
+                        log.seek(0)
+                        sys.exit(f"the daemon did not start:\n{log.read()}")
+                    time.sleep(0.02)
+            yield process.pid
+        finally:
+            process.terminate()
+
+
+@contextlib.contextmanager
+def nomx_echo(path: str) -> Iterator[int]:
+    """`nomx run` of the echo as nobody, on a core of its own; the application's pid."""
+    command = [NOMX, "run", "--path", path, "--cores", "1", "--user", "nobody", "--no-count"]
+    if path == "soft":
+        command += ["--address", APPLICATION]
+    command += ["-m", "nomx.apps.echo", "--port", str(PORT)]
+    launcher = subprocess.Popen(
+        command, env=os.environ | {"NOMX_SOCKET": str(SOCKET)}, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        deadline = time.monotonic() + START_DEADLINE_S
+        while time.monotonic() < deadline and launcher.poll() is None:
+            with Client.connect(SOCKET) as client:
+                if found := [pid for lease in client.leases() for pid in lease.pids]:
+                    yield found[0]
+                    return
+            time.sleep(0.02)
+        sys.exit(f"the application did not start:\n{launcher.communicate()[1]}")
+    finally:
+        launcher.send_signal(signal.SIGINT)
+        launcher.communicate(timeout=10)
+
+
+@contextlib.contextmanager
+def contender(name: str, station: Station, udp_echo: Path) -> Iterator[Course]:
+    """Run one contender until it answers; the way to it."""
+    address, command = CONTENDERS[name]
+    with contextlib.ExitStack() as cleanup:
+        if command is None:
+            cleanup.enter_context(nomx_echo("soft" if address == APPLICATION else "kernel"))
+        else:
+            words = [word.format(udp_echo=udp_echo) for word in command]
+            cleanup.enter_context(peers.running([*words, address, str(PORT)], SERVER_CPU))
+        yield until_answering(station, Target(address, PORT))
+
+
+def until_answering(station: Station, target: Target) -> Course:
+    """Wait until the target answers requests: it may still be compiling."""
+    deadline = time.monotonic() + START_DEADLINE_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(Unreachable):
+            course = station.resolve(target)
+            if measure(station, course, count=20, cpu=GENERATOR_CPU, warm_up=0).lost < 20:
+                return course
+    sys.exit(f"{target} did not answer within {START_DEADLINE_S:.0f} s")
+
+
+def throughput(station: Station, udp_echo: Path, seconds: float, repetitions: int) -> dict[str, list[float]]:
+    """Answered packets per second of each contender, saturated."""
+
+    def run(name: str) -> Callable[[], float]:
+        def once() -> float:
+            with contender(name, station, udp_echo) as course:
+                result = saturate(station, course, seconds=seconds, cpu=GENERATOR_CPU)
+            say(f"{name}: {result.answered_pps:,.0f} of {result.offered_pps:,.0f} packets/s")
+            return result.answered_pps
+
+        return once
+
+    return alternate({name: run(name) for name in CONTENDERS}, repetitions)
+
+
+def round_trips(station: Station, udp_echo: Path, count: int, repetitions: int) -> dict[str, dict[str, list[float]]]:
+    """p50 and p99 round trip in microseconds of each contender but the batching one, which is not for this."""
+    p99: dict[str, list[float]] = {}
+
+    def run(name: str) -> Callable[[], float]:
+        def once() -> float:
+            with contender(name, station, udp_echo) as course:
+                result = measure(station, course, count=count, cpu=GENERATOR_CPU)
+            say(f"{name}: p50 {result.p50_us:.1f} us, p99 {result.p99_us:.1f} us, {result.lost} lost")
+            p99.setdefault(name, []).append(result.p99_us)
+            return result.p50_us
+
+        return once
+
+    names = [name for name in CONTENDERS if "64" not in name]
+    p50 = alternate({name: run(name) for name in names}, repetitions)
+    return {"p50": p50, "p99": p99}
+
+
+def launch_overhead(repetitions: int) -> dict[str, list[float]]:
+    """Milliseconds of `python empty.py` and of `nomx run empty.py`, the daemon running."""
+    with tempfile.NamedTemporaryFile("w", suffix=".py") as script:
+        environment = os.environ | {"NOMX_SOCKET": str(SOCKET)}
+
+        def timed(command: list[str]) -> Callable[[], float]:
+            def once() -> float:
+                start = time.perf_counter()
+                subprocess.run(command, check=True, capture_output=True, env=environment)
+                return (time.perf_counter() - start) * 1e3
+
+            return once
+
+        plain, run = [sys.executable, script.name], [NOMX, "run", script.name]
+        return alternate({"python": timed(plain), "nomx run": timed(run)}, repetitions)
+
+
+def grants(repetitions: int) -> list[float]:
+    """Milliseconds from asking for a soft VF to having its sockets; each in a process of its own, which then ends."""
+    times = []
+    for _ in range(repetitions):
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            geometry = UmemGeometry()
+            umem = memory.memfd("grant", geometry.slice_bytes)
+            memory.map_shared(umem, geometry.slice_bytes, populate=True)
+            with Client.connect(SOCKET) as client:
+                start = time.perf_counter()
+                grant = client.acquire(LeaseSpec(path="soft", count_crossings=False))
+                client.attach(grant.lease, geometry, umem)
+                os.write(writing, repr((time.perf_counter() - start) * 1e3).encode())
+            os._exit(0)
+        os.close(writing)
+        times.append(float(os.read(reading, 64)))
+        os.close(reading)
+        os.waitpid(pid, 0)
+    return times
+
+
+def resident_mib(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
+def memory_use(daemon_pid: int, station: Station) -> dict[str, float]:
+    """Resident MiB of the daemon and of the echo, its device memory included, when it has answered."""
+    with nomx_echo("soft") as pid:
+        until_answering(station, Target(APPLICATION, PORT))
+        return {"daemon": resident_mib(daemon_pid), "application": resident_mib(pid)}
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def cpu_model() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--round-trips", type=int, default=20_000)
+    given = parser.parse_args()
+    started = datetime.now(UTC)
+    udp_echo = peers.build(PEERS / "udp_echo.c", HERE.parents[1] / ".cache" / "peers")
+    with daemon() as daemon_pid, Station(SOCKET, f"{INSTANCE}st") as station:
+        rates = throughput(station, udp_echo, given.seconds, given.repetitions)
+        trips = round_trips(station, udp_echo, given.round_trips, given.repetitions)
+        result = {
+            "command": " ".join(sys.argv),
+            "date": started.isoformat(timespec="seconds"),
+            "machine": {"cpu": cpu_model(), "cores": os.cpu_count(), "kernel": platform.release()},
+            "python": platform.python_version(),
+            "load_before": os.getloadavg()[0],
+            "packets_per_second": {name: asdict(Figure.of(values)) for name, values in rates.items()},
+            "throughput_of_nomx_soft_over": ratios(rates),
+            "round_trip_us": {
+                quantile: {name: asdict(Figure.of(values)) for name, values in table.items()}
+                for quantile, table in trips.items()
+            },
+            "p50_of_nomx_soft_over": ratios(trips["p50"]),
+            "launch_ms": {name: asdict(Figure.of(values)) for name, values in launch_overhead(20).items()},
+            "grant_ms": asdict(Figure.of(grants(50))),
+            "resident_mib": memory_use(daemon_pid, station),
+        }
+    (HERE / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    say(json.dumps(result, indent=2))
+
+
+def ratios(values: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    """Ours over each other contender's, turn by turn."""
+    ours, *others = values
+    return {name: asdict(ratio(values[ours], values[name])) for name in others}
+
+
+if __name__ == "__main__":
+    main()
