@@ -18,9 +18,13 @@ from pathlib import Path
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 SUITES = ("trixie", "trixie-backports")
-QEMU_PACKAGES = tuple(
-    f"{name}/trixie-backports" for name in ("qemu-system-x86", "qemu-system-common", "qemu-system-data", "seabios")
-) + ("ipxe-qemu",)
+QEMU_PACKAGES = (
+    "qemu-system-x86/trixie-backports",
+    "qemu-system-common/trixie-backports",
+    "qemu-system-data/trixie-backports",
+    "seabios/trixie-backports",
+    "ipxe-qemu",
+)
 """SR-IOV emulation of virtio-net needs a QEMU newer than trixie's own."""
 TOOL_PACKAGES = ("busybox-static", "kmod")
 KERNELS = {"backports": "trixie-backports", "trixie": "trixie"}
@@ -95,7 +99,8 @@ def fetch(kernels: Sequence[str] = ("backports",)) -> Cache:
     free = shutil.disk_usage(base).free
     if free < SPACE_NEEDED_BYTES:
         raise LabUnavailable(
-            f"{base} has {free >> 20} MiB free, the lab needs {SPACE_NEEDED_BYTES >> 20}: make room, or set NOMX_LAB_CACHE"
+            f"{base} has {free >> 20} MiB free, the lab needs {SPACE_NEEDED_BYTES >> 20}: "
+            "make room, or set NOMX_LAB_CACHE"
         )
     apt = _Apt(base / "apt")
     apt.update()
@@ -184,7 +189,7 @@ class _Apt:
         return parts if set(parts) <= set(known) else [f"linux-image-{release}"]
 
     def unpack(self, packages: Sequence[str], root: Path, *, closure: bool) -> None:
-        """Download *packages* (with all they depend on when *closure*) and unpack them into *root*, which is replaced."""
+        """Download *packages* (when *closure*, with all they depend on) and replace *root* by what is in them."""
         archives = self.state / "archives"
         for stale in archives.glob("*.deb"):
             stale.unlink()

@@ -1,4 +1,4 @@
-"""The main job on cgroup v2, which the machines that run the other tests may not have: cores, memory, soft VF, clean end."""
+"""The main job on cgroup v2, which the machines that run the other tests may not have."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ folder = Path("/sys/fs/cgroup" + group)
 read = lambda name: (folder / name).read_text().strip()
 print(json.dumps({
     "partition": read("cpuset.cpus.partition"), "cpus": sorted(os.sched_getaffinity(0)), "memory": read("memory.max"),
-    "uid": os.getuid(), "capabilities": [line.split()[1] for line in open("/proc/self/status") if line.startswith("Cap")],
+    "uid": os.getuid(),
+    "capabilities": [line.split()[1] for line in open("/proc/self/status") if line.startswith("Cap")],
 }))
 """
 HOG = "import sys; sys.stderr.write('growing'); data = bytearray(300 << 20)"
