@@ -52,7 +52,8 @@ def _paragraphs(text: str | None) -> tuple[str, ...]:
 
 
 def _options(command: click.Command, ctx: click.Context) -> tuple[tuple[str, str], ...]:
-    records = (parameter.get_help_record(ctx) for parameter in command.get_params(ctx))
+    chosen = (each for each in command.get_params(ctx) if isinstance(each, click.Option))
+    records = (option.get_help_record(ctx) for option in chosen)
     return tuple(record for record in records if record is not None)
 
 

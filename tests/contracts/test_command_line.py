@@ -5,10 +5,11 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from nomx_cli.exits import MEANINGS, NO_DAEMON, USAGE
 from nomx_cli.main import COMMANDS, cli
@@ -19,9 +20,16 @@ ENTRIES = {entry.name: entry for entry in entries(cli)}
 NOWHERE = "/nonexistent/nomxd.sock"
 
 
+class Runner(CliRunner):
+    """Runs the command line as the installed command does."""
+
+    def invoke(self, *arguments: Any, **options: Any) -> Result:
+        return super().invoke(*arguments, prog_name="nomx", **options)
+
+
 @pytest.fixture
-def runner() -> CliRunner:
-    return CliRunner(env={"NOMX_SOCKET": None})
+def runner() -> Runner:
+    return Runner(env={"NOMX_SOCKET": None})
 
 
 def test_each_command_is_in_the_manual() -> None:
@@ -35,13 +43,13 @@ def test_each_command_says_what_it_does_and_each_option_too(entry: Entry) -> Non
 
 
 @pytest.mark.parametrize("name", [name for name in ENTRIES if name != "nomx daemon"])
-def test_help_of_each_command(runner: CliRunner, name: str) -> None:
+def test_help_of_each_command(runner: Runner, name: str) -> None:
     done = runner.invoke(cli, [*name.split()[1:], "--help"])
     assert done.exit_code == 0
     assert done.output.startswith(f"Usage: nomx {' '.join(name.split()[1:])}".rstrip())
 
 
-def test_json_may_stand_before_and_after_the_command(runner: CliRunner) -> None:
+def test_json_may_stand_before_and_after_the_command(runner: Runner) -> None:
     before = runner.invoke(cli, ["-j", "version"]).stdout
     assert json.loads(before) == json.loads(runner.invoke(cli, ["version", "-j"]).stdout)
     assert set(json.loads(before)) == {"nomx", "python", "kernel"}
@@ -58,14 +66,14 @@ def test_json_may_stand_before_and_after_the_command(runner: CliRunner) -> None:
     ],
     ids=" ".join,
 )
-def test_no_daemon_is_exit_code_3_and_says_how_to_start_one(runner: CliRunner, arguments: list[str]) -> None:
+def test_no_daemon_is_exit_code_3_and_says_how_to_start_one(runner: Runner, arguments: list[str]) -> None:
     done = runner.invoke(cli, ["--socket", NOWHERE, *arguments])
     assert done.exit_code == NO_DAEMON
     assert "sudo nomx daemon" in done.stderr
     assert not done.stdout
 
 
-def test_an_error_is_json_too(runner: CliRunner) -> None:
+def test_an_error_is_json_too(runner: Runner) -> None:
     done = runner.invoke(cli, ["-j", "--socket", NOWHERE, "lease", "list"])
     error = json.loads(done.stdout)["error"]
     assert error["kind"] == "NoDaemon"
@@ -89,13 +97,13 @@ def test_an_error_is_json_too(runner: CliRunner) -> None:
     ],
     ids=" ".join,
 )
-def test_wrong_usage_is_exit_code_2_and_names_what_was_wrong(runner: CliRunner, arguments: list[str]) -> None:
+def test_wrong_usage_is_exit_code_2_and_names_what_was_wrong(runner: Runner, arguments: list[str]) -> None:
     done = runner.invoke(cli, ["--socket", NOWHERE, *arguments])
     assert done.exit_code == USAGE
     assert done.stderr
 
 
-def test_doctor_tells_every_path_and_feature_as_json(runner: CliRunner) -> None:
+def test_doctor_tells_every_path_and_feature_as_json(runner: Runner) -> None:
     done = runner.invoke(cli, ["--socket", NOWHERE, "doctor", "-j"])
     assert done.exit_code == 0
     told = json.loads(done.stdout)
@@ -105,7 +113,7 @@ def test_doctor_tells_every_path_and_feature_as_json(runner: CliRunner) -> None:
     assert all(set(finding) == {"feature", "available", "reason", "remedy"} for finding in told["features"])
 
 
-def test_doctor_tells_people_why_and_how_to_mend(runner: CliRunner) -> None:
+def test_doctor_tells_people_why_and_how_to_mend(runner: Runner) -> None:
     done = runner.invoke(cli, ["--socket", NOWHERE, "doctor"])
     assert done.exit_code == 0
     assert "not hand it out yet" in done.output
@@ -113,15 +121,15 @@ def test_doctor_tells_people_why_and_how_to_mend(runner: CliRunner) -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_scripts_are_for_nomx(runner: CliRunner, shell: str) -> None:
+def test_completion_scripts_are_for_nomx(runner: Runner, shell: str) -> None:
     done = runner.invoke(cli, ["completion", shell])
     assert done.exit_code == 0
     assert "_NOMX_COMPLETE" in done.output
 
 
-def test_completion_offers_the_commands(runner: CliRunner) -> None:
+def test_completion_offers_the_commands(runner: Runner) -> None:
     env = {"_NOMX_COMPLETE": "bash_complete", "COMP_WORDS": "nomx le", "COMP_CWORD": "1"}
-    done = runner.invoke(cli, [], env=env, prog_name="nomx")
+    done = runner.invoke(cli, [], env=env)
     assert "plain,lease" in done.output
 
 
@@ -155,7 +163,7 @@ def documented_commands() -> list[str]:
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("[!d_]*/*.md")), ROOT / "docs/tutorial.md"]
     lines = (line for page in pages if page.name != "cli.md" for line in page.read_text().splitlines())
     return sorted(
-        {match[1].split("#")[0].strip() for line in lines if (match := re.match(r"[#$] (?:sudo )?nomx (.*)", line))}
+        {match[1].split("#")[0].strip() for line in lines if (match := re.match(r"[#$] (?:sudo )?nomx ([^$]*)", line))}
     )
 
 
