@@ -449,8 +449,11 @@ int nomx_look(struct bpf_iter__task *ctx)
 	if (!task->on_cpu || thread->arrived_ns || thread->running_since_ns)
 		return 0;
 	/* it has been running all the time, and perhaps makes no event: its clock starts here */
+	cpu = cpu_of(task, &thread->cpu);
+	if (!cpu)
+		return 0;
 	thread->arrived_ns = bpf_ktime_get_ns();
-	thread->running_since_ns = thread->arrived_ns;
+	begin_stretch(thread, cpu, thread->arrived_ns);
 	if (!task->on_cpu)
 		thread->running_since_ns = 0;
 	return 0;
@@ -466,7 +469,10 @@ int nomx_look_xsks(struct bpf_iter__task_file *ctx)
 	struct xdp_sock *xs;
 	struct inode *inode;
 
-	if (!task || !file || !subject_of(task))
+	if (!task || !file)
+		return 0;
+	seen.subject = subject_of(task);
+	if (!seen.subject)
 		return 0;
 	xs = xsk_of(file);
 	if (!xs)

@@ -28,6 +28,11 @@ class Drop(IntEnum):
     NO_XSK = 8
 
 
+def version_of(value: bytes) -> int:
+    """Return the version with which a `nomx_port` or a `nomx_device` was written."""
+    return int.from_bytes(value[:4], "little")
+
+
 def mac_bytes(mac: str) -> bytes:
     """Return the 6 octets of `02:00:..`."""
     return bytes.fromhex(mac.replace(":", ""))

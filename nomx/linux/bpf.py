@@ -51,6 +51,10 @@ class Map:
         self.name = _name(info, 24)
         self._per_cpu = kind in _PER_CPU_TYPES
 
+    def close(self) -> None:
+        """Close the descriptor of a map that was found by its id. An `Object` closes its own."""
+        os.close(self.fd)
+
     def update(self, key: bytes, value: bytes) -> None:
         """Set an element; in a per-CPU map, to *value* on each CPU."""
         if self._per_cpu:
@@ -115,6 +119,10 @@ class Program:
         """Open a program that the kernel has. Raises: FileNotFoundError: it has gone."""
         return cls(check(lib().bpf_prog_get_fd_by_id(program_id), f"bpf_prog_get_fd_by_id({program_id})"))
 
+    def close(self) -> None:
+        """Close the descriptor of a program that was found by its id. An `Object` closes its own."""
+        os.close(self.fd)
+
     def maps(self) -> dict[str, Map]:
         """Open the maps that this program uses, by name. Source: struct bpf_prog_info."""
         ids = (ctypes.c_uint32 * _MAX_MAPS)()
@@ -125,6 +133,12 @@ class Program:
             Map(check(lib().bpf_map_get_fd_by_id(ids[i]), f"bpf_map_get_fd_by_id({ids[i]})")) for i in range(count)
         )
         return {each.name: each for each in opened}
+
+    @property
+    def missed(self) -> int:
+        """How often the kernel did not run it, because it was running on that CPU already."""
+        (misses,) = struct.unpack_from("=Q", _info(self.fd), 208)
+        return int(misses)
 
     def attach(self) -> Link:
         """Attach to what the program's section names (a tracepoint)."""

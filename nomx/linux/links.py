@@ -72,6 +72,12 @@ class Links:
         except OSError:
             return None
 
+    def require(self, ifname: str) -> int:
+        """Return the interface's index. Raises: OSError (ENODEV): there is no such interface."""
+        if (index := self.index(ifname)) is None:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), ifname)
+        return index
+
     def names(self) -> list[str]:
         """Return the names of all interfaces."""
         with self.inside():
@@ -90,10 +96,7 @@ class Links:
             peer["net_ns_fd"] = far.netns_fd
         with _named(f"add veth {near} {far.ifname}"):
             self._route.link("add", ifname=near, kind="veth", peer=peer, **both)
-        index = self.index(near)
-        if index is None:
-            raise OSError(errno.ENODEV, "the veth pair is gone again", near)
-        return index
+        return self.require(near)
 
     def delete(self, ifname: str) -> bool:
         """Delete an interface (a veth with its peer); whether it was there."""
@@ -129,7 +132,7 @@ class Links:
     def xdp_program_id(self, ifname: str) -> int | None:
         """Return the kernel id of the XDP program attached to an interface, None where there is none."""
         with _named(f"get {ifname}"):
-            (link,) = self._route.link("get", index=self.index(ifname))
+            (link,) = self._route.link("get", index=self.require(ifname))
         program_id: int | None = link.get_nested("IFLA_XDP", "IFLA_XDP_PROG_ID")
         return program_id
 

@@ -18,6 +18,7 @@ from nomx.types import Finding
 _PROG_TYPE_XDP = 6
 _PROG_TYPE_TRACING = 26
 _ATTACH_TRACE_RAW_TP = 23
+_ATTACH_TRACE_FENTRY = 24
 _CLONE_NEWNET = 0x40000000
 _XDP_FLAGS_DRV_MODE = 1 << 2
 _R0_IMMEDIATE = 0xB7  # BPF_ALU64 | BPF_MOV | BPF_K: r0 = immediate
@@ -103,6 +104,28 @@ def tp_btf() -> Finding:
     except OSError as error:
         return Finding("tp_btf", available=False, reason=_told(error, "CAP_BPF and CAP_PERFMON"), remedy=remedy)
     return Finding("tp_btf", available=True, reason="a program attaches to sys_enter")
+
+
+def fentry() -> Finding:
+    """Can a program be attached to a function of the kernel (fentry, fexit)?"""
+    if not (base := bpf()).available:
+        return Finding("fentry", available=False, reason=base.reason, remedy=base.remedy)
+    library = ctypes.CDLL(_LIBBPF, use_errno=True)
+    remedy = "use a kernel with CONFIG_DEBUG_INFO_BTF and CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS, not locked down"
+    type_id = library.libbpf_find_vmlinux_btf_id(b"ip_rcv", _ATTACH_TRACE_FENTRY)
+    if type_id <= 0:
+        reason = f"the kernel's BTF has no function ip_rcv ({os.strerror(-type_id)})"
+        return Finding("fentry", available=False, reason=reason, remedy=remedy)
+    try:
+        with _program(_PROG_TYPE_TRACING, 0, attach_type=_ATTACH_TRACE_FENTRY, attach_btf_id=type_id) as program:
+            link = library.bpf_raw_tracepoint_open(None, program)
+            if link < 0:
+                raise OSError(-link, f"attaching to ip_rcv: {os.strerror(-link)}")
+            os.close(link)
+    except OSError as error:
+        reason = _told(error, "CAP_BPF and CAP_PERFMON, and a kernel that is not locked down")
+        return Finding("fentry", available=False, reason=reason, remedy=remedy)
+    return Finding("fentry", available=True, reason="a program attaches to a kernel function")
 
 
 def in_new_namespace(work: Callable[[], None]) -> None:

@@ -199,6 +199,7 @@ struct nomx_sample_key {
 
 /* An AF_XDP socket as the kernel has it. */
 struct nomx_xsk {
+	__u64 subject;
 	__u64 inode;
 	__u32 tgid;
 	__u32 fd;

@@ -79,6 +79,7 @@ static long (*bpf_probe_read_kernel)(void *to, __u32 size, const void *from) = (
 static long (*bpf_seq_write)(void *file, const void *data, __u32 size) = (void *)127;
 static long (*bpf_ringbuf_output)(void *ring, const void *data, __u64 size, __u64 flags) = (void *)130;
 static void *(*bpf_get_current_task_btf)(void) = (void *)158;
+static void *(*bpf_map_lookup_percpu_elem)(void *map, const void *key, __u32 cpu) = (void *)195;
 
 /* Packet headers; multi-byte fields in network order. */
 enum {

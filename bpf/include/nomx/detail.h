@@ -65,6 +65,15 @@ static __always_inline struct nomx_cpu *this_cpu(void)
 	return bpf_map_lookup_elem(&nomx_cpus, &only);
 }
 
+/* The numbers of the CPU that a task is on, and which it is. */
+static __always_inline struct nomx_cpu *cpu_of(struct task_struct *task, __u32 *number)
+{
+	__u32 only = 0;
+
+	*number = nomx_field_exists(task->thread_info.cpu) ? task->thread_info.cpu : task->cpu;
+	return bpf_map_lookup_percpu_elem(&nomx_cpus, &only, *number);
+}
+
 static __always_inline void write_event(struct nomx_cpu *cpu, __u32 kind, __u64 subject, __u32 tid, __u64 start_ns,
 					__u64 duration_ns, __u32 detail, __u32 call_kind)
 {

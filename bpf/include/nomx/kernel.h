@@ -76,11 +76,13 @@ struct files_struct {
 };
 struct thread_info {
 	__u32 status;
+	__u32 cpu;
 };
 struct task_struct {
 	struct thread_info thread_info;
 	unsigned int __state;
 	int on_cpu;
+	__u32 cpu; /* in thread_info since Linux 5.16 */
 	int pid;
 	int tgid;
 	__u64 start_time;
