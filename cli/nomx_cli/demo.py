@@ -81,26 +81,27 @@ class Table:
     """What root would have added; empty for root."""
 
 
-def demo(seconds: float, say: Progress) -> Table:
-    """Run the demo, saturating each path for *seconds*; tells *say* what it is at.
+def demo(instance: str, seconds: float, say: Progress) -> Table:
+    """Run the demo on a daemon of its own called *instance*, saturating each path for *seconds*; tells *say* each step.
 
     Raises: NomxError: what could not be done; nothing remains.
     """
     with _interruptible():
-        return _as_root(seconds, say) if os.geteuid() == 0 else _as_anybody(seconds, say)
+        return _as_root(instance, seconds, say) if os.geteuid() == 0 else _as_anybody(seconds, say)
 
 
-def _as_root(seconds: float, say: Progress) -> Table:
+def _as_root(instance: str, seconds: float, say: Progress) -> Table:
     from nomx.bench.station import Station
 
-    os.environ.setdefault("NOMX_INSTANCE", f"demo{os.getpid()}")
+    os.environ["NOMX_INSTANCE"] = instance
+    os.environ.pop("NOMX_SOCKET", None)  # that of another daemon
     say("starting a daemon of its own")
     with _own_daemon(), Client.connect() as client:
         welcome = client.hello()
         host = next(unit for unit in client.devices() if unit.kind == "host")
         cores = 1 if welcome.free.get("cores", 0) > 0 else 0
         say("plugging a network namespace into the switch, for the client")
-        with Station(default_socket(), f"{welcome.instance}c") as station:
+        with Station(default_socket(), f"{instance}c") as station:
             rows = tuple(
                 _measure_from_station(
                     station, client, LeaseSpec(name="demo", path=path, cores=cores), host.ip4, seconds, say

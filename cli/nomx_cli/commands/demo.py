@@ -23,7 +23,8 @@ COLUMNS = ("PATH", "PACKETS/S", "ROUND TRIP P50 µs", "P99 µs", "SYSTEM CALLS/P
     show_default=True,
     help="How long to saturate each path.",
 )
-def command(seconds: float) -> None:
+@click.option("--instance", default="nomxdemo", show_default=True, help="Name of the demo's own daemon.")
+def command(seconds: float, instance: str) -> None:
     """Run one application on the best path and on the kernel's, and compare them in one table.
 
     The application echoes UDP datagrams. As root it runs as nobody, on a daemon that is started
@@ -37,7 +38,7 @@ def command(seconds: float) -> None:
     def say(what: str) -> None:
         click.echo(f"demo {time.monotonic() - start:5.1f} s  {what} ...", err=True)
 
-    table = demo(seconds, say)
+    table = demo(instance, seconds, say)
     if settings().as_json:
         show_json(table)
     else:
