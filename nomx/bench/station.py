@@ -12,15 +12,17 @@ import os
 import socket
 import struct
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from nomx.client.connection import Client
 from nomx.errors import NomxError
 from nomx.linux import netns
-from nomx.linux.bpf import Object, object_path
+from nomx.linux.bpf import Object, Program, object_path
 from nomx.linux.links import Links
 from nomx.wire.ethernet import TYPE_IPV4, Ethernet, parse_mac
 from nomx.wire.ipv4 import IPv4
@@ -74,20 +76,20 @@ class Course:
 class Station:
     """The station, made and plugged in; a context manager that leaves nothing behind."""
 
-    def __init__(self, client: Client, name: str) -> None:
-        """Make the namespace *name* and plug it into the switch of the daemon that *client* talks to.
+    def __init__(self, socket: Path, name: str) -> None:
+        """Make the namespace *name* and plug it into the switch of the daemon that listens on *socket*.
 
         Raises: NomxError: the daemon refused. OSError: the namespace cannot be made.
         """
-        self._client = client
+        self._socket = socket
         self._cleanup = contextlib.ExitStack()
         self.namespace = netns.path(name)
         try:
             netns.create(name)
             self._cleanup.callback(netns.remove, name)
-            with open(self.namespace, "rb") as handle:
+            with open(self.namespace, "rb") as handle, Client.connect(socket) as client:
                 self.unit = client.plug(handle.fileno(), IFNAME)
-            self._cleanup.callback(client.unplug, self.unit.unit)
+            self._cleanup.callback(self._unplug)
             self.links = self._cleanup.enter_context(Links(self.namespace))
         except BaseException:
             self._cleanup.close()
@@ -100,6 +102,10 @@ class Station:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._cleanup.close()
+
+    def _unplug(self) -> None:
+        with Client.connect(self._socket) as client:
+            client.unplug(self.unit.unit)
 
     @property
     def ifindex(self) -> int:
@@ -123,7 +129,7 @@ class Station:
         raise Unreachable(address=target.address)
 
     @contextlib.contextmanager
-    def program(self, name: str, course: Course, frame_bytes: int):  # type: ignore[no-untyped-def]
+    def program(self, name: str, course: Course, frame_bytes: int) -> Iterator[Object]:
         """Load `generate.bpf.c` for *course* and have its program *name* on the station's interface for a while."""
         with Object(object_path("generate")) as loaded:
             target = struct.pack(
@@ -147,8 +153,6 @@ class Station:
                 self._put_back(before)
 
     def _put_back(self, program_id: int) -> None:
-        from nomx.linux.bpf import Program
-
         program = Program.by_id(program_id)
         try:
             self.links.attach_xdp(self.ifindex, program.fd)
