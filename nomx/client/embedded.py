@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
-import subprocess
 import sys
 
 from nomx.api import codec
@@ -20,8 +20,8 @@ _END_S = 20.0
 class Embedded:
     """A daemon that this process started, on the default socket."""
 
-    def __init__(self, daemon: subprocess.Popen[bytes], starter: socket.socket) -> None:
-        self._daemon = daemon
+    def __init__(self, pid: int, starter: socket.socket) -> None:
+        self._pid = pid
         self._starter = starter
 
     @classmethod
@@ -32,28 +32,8 @@ class Embedded:
         """
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         with its:
-            arguments = ["--instance", default_instance(), "--socket", str(default_socket())]
-            if prefix := os.environ.get(PREFIX_VARIABLE):
-                arguments += ["--prefix", prefix]
-            daemon = subprocess.Popen(
-                # -P: root's daemon imports nothing from the directory that it happens to be started in.
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "nomx.daemon",
-                    "--embedded",
-                    "--starter-fd",
-                    str(its.fileno()),
-                    *arguments,
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=(its.fileno(),),
-                start_new_session=True,  # a Ctrl-C at our terminal is the application's, not the daemon's
-                cwd="/",
-            )
-        embedded = cls(daemon, ours)
+            its.set_inheritable(True)
+            embedded = cls(_spawn(its.fileno()), ours)
         try:
             embedded._wait_until_ready()
         except NomxError:
@@ -83,8 +63,24 @@ class Embedded:
         self._starter.close()
         if not wait:
             return
+        pidfd = os.pidfd_open(self._pid)
         try:
-            self._daemon.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            hint = f"see what it is doing: process {self._daemon.pid}"
-            raise MechanismError(operation="ending the embedded daemon", reason="it stays", hint=hint) from None
+            ended, _, _ = select.select([pidfd], [], [], _END_S)
+        finally:
+            os.close(pidfd)
+        if not ended:
+            hint = f"see what it is doing: process {self._pid}"
+            raise MechanismError(operation="ending the embedded daemon", reason="it stays", hint=hint)
+        os.waitpid(self._pid, 0)
+
+
+def _spawn(starter_fd: int) -> int:
+    """Start the daemon's process, in a session of its own: a Ctrl-C at our terminal is the application's. Its pid."""
+    arguments = ["--embedded", "--starter-fd", str(starter_fd), "--instance", default_instance()]
+    arguments += ["--socket", str(default_socket().absolute())]
+    if prefix := os.environ.get(PREFIX_VARIABLE):
+        arguments += ["--prefix", prefix]
+    # -P: root's daemon imports nothing from the directory that it happens to be started in.
+    command = [sys.executable, "-P", "-m", "nomx.daemon", *arguments]
+    no_terminal = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1)]
+    return os.posix_spawn(sys.executable, command, os.environ, file_actions=no_terminal, setsid=True)

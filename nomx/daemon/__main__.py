@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nomx.daemon.run import run
+from nomx.api import codec
+from nomx.daemon.run import run, tell
 from nomx.daemon.settings import DEFAULT_INSTANCE, DEFAULT_PREFIX, Limits, Settings
 from nomx.errors import InvalidRequest, NomxError
 
@@ -24,10 +26,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("nomx").setLevel(level)  # not the root logger's: netlink's library tells each message
     starter = socket.socket(fileno=options.starter_fd) if options.starter_fd is not None else None
     try:
-        run(_settings(options), starter)
+        settings = _settings(options)
+        if options.embedded:
+            os.chdir("/")  # it may outlive who started it, whose directory is not to be kept busy
+        run(settings, starter)
     except NomxError as error:
-        if starter is None:  # an embedded daemon's starter was told, and tells it better
+        if starter is None:
             logging.getLogger("nomx.daemon").error("%s", error)
+        else:
+            tell(starter, codec.failed(error))
         return _USAGE if isinstance(error, InvalidRequest) else _FAILED
     return 0
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nomx.api import codec
-from nomx.api.messages import PROTOCOL, Done, Reply
+from nomx.api.messages import PROTOCOL, Done, Failed, Reply
 from nomx.daemon.journal import Journal
 from nomx.daemon.kernel import Kernel
 from nomx.daemon.leases import Leases
@@ -23,7 +23,7 @@ from nomx.daemon.linux_kernel import LinuxKernel
 from nomx.daemon.server import Server
 from nomx.daemon.service import Service
 from nomx.daemon.settings import Settings
-from nomx.errors import InvalidRequest, MechanismError, NomxError, NotPermitted
+from nomx.errors import InvalidRequest, MechanismError, NotPermitted
 from nomx.linux import process, systemd
 
 _log = logging.getLogger("nomx.daemon")
@@ -34,24 +34,18 @@ _MAX_DESCRIPTORS = 1 << 16
 def run(settings: Settings, starter: socket.socket | None) -> None:
     """Be the daemon of *settings* until SIGTERM or SIGINT, or, when embedded, until nobody needs it.
 
-    *starter* connects an embedded daemon with who started it: told when the daemon is ready or why
-    it is not, and its hanging up tells that it has gone.
+    *starter* connects an embedded daemon with who started it: told when the daemon is ready, and
+    its hanging up tells that it has gone.
 
     Raises: NomxError: why there is no daemon; nothing of it remains.
     """
-    try:
-        if os.geteuid() != 0:
-            raise NotPermitted(
-                operation="running the daemon", missing=f"root; you are uid {os.geteuid()}", remedy="use sudo"
-            )
-        _raise_descriptor_limit()
-        gid = _gid(settings.group)
-        with _owned(settings):
-            asyncio.run(_Daemon(settings, gid, starter).run())
-    except NomxError as error:
-        if starter is not None:
-            _tell(starter, Reply(PROTOCOL, 0, codec.failed(error)))
-        raise
+    if os.geteuid() != 0:
+        missing = f"root; you are uid {os.geteuid()}"
+        raise NotPermitted(operation="running the daemon", missing=missing, remedy="use sudo")
+    _raise_descriptor_limit()
+    gid = _gid(settings.group)
+    with _owned(settings):
+        asyncio.run(_Daemon(settings, gid, starter).run())
 
 
 class _Daemon:
@@ -101,7 +95,7 @@ class _Daemon:
         _log.info("ready instance=%s socket=%s prefix=%s", settings.instance, settings.socket_path, settings.prefix)
         systemd.notify("READY=1")
         if self._starter is not None:
-            _tell(self._starter, Reply(PROTOCOL, 0, Done()))
+            tell(self._starter, Done())
             server.watch_starter(self._starter)
 
     def _closed(self, leases: Leases) -> None:
@@ -210,6 +204,7 @@ def _raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _tell(starter: socket.socket, reply: Reply) -> None:
+def tell(starter: socket.socket, answer: Done | Failed) -> None:
+    """Tell the starter of an embedded daemon that it is ready, or why it is not."""
     with contextlib.suppress(OSError):  # it may have gone
-        starter.send(codec.encode(reply), socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+        starter.send(codec.encode(Reply(PROTOCOL, 0, answer)), socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
