@@ -5,6 +5,7 @@ After this the daemon is off the path: it sends the descriptors away and closes 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Sequence
@@ -19,13 +20,18 @@ from nomx.mech.switch import Switch
 
 MIN_FRAME_BYTES = 2048
 MAX_RING = 1 << 15
+ETHERNET_BYTES = 14
 DEFAULT_TX_BUDGET = 32
 """What the kernel moves in one transmit call where it cannot be told (TX_BATCH_SIZE in net/xdp/xsk.c)."""
 
-_REFUSED = {
-    "setsockopt XDP_UMEM_REG": "the frame size, the headroom, or the memory lock limit of the daemon (LimitMEMLOCK)",
-    "setsockopt XDP_": "the size of that ring",
-    "bind": "the queue (does the device have it?) or the mode",
+_STAT_BLOCK_BYTES = 512
+_HINTS = {
+    (errno.EINVAL, "setsockopt XDP_UMEM_REG"): "check the frame size and the headroom",
+    (errno.ENOBUFS, "setsockopt XDP_UMEM_REG"): "raise the memory lock limit of the daemon (LimitMEMLOCK)",
+    (errno.ENOMEM, "setsockopt XDP_UMEM_REG"): "ask for fewer frames: there is no memory left to pin",
+    (errno.EINVAL, "setsockopt XDP_"): "check the size of that ring",
+    (errno.EINVAL, "bind"): "check the queue: has the device as many?",
+    (errno.EBUSY, "bind"): "another socket is on that queue: is the application attached already?",
 }
 
 
@@ -47,39 +53,52 @@ class Binder:
     def bind(self, action: MakePort, umem_fd: int, umem: UmemGeometry, require: Sequence[str] = ()) -> Binding:
         """Bind each queue of a soft VF to its slice of the UMEM in *umem_fd*, and steer its frames there.
 
-        Raises: InvalidRequest: a size that AF_XDP does not take, or a memfd too small or not sealed.
+        Raises: InvalidRequest: a size that AF_XDP does not take, or a memfd that cannot be a UMEM.
             NotSupported: the mode that was required. MechanismError: the kernel refused all the same.
         """
-        check_geometry(umem)
-        length = umem.slice_bytes * action.queues
-        check_memory(umem_fd, length)
-        address = memory.map_shared(umem_fd, length)
+        check_geometry(umem, action.mtu_bytes)
+        check_memory(umem_fd, umem.slice_bytes * action.queues)
         fds: list[int] = []
-        try:
-            with self._switch.links.inside():
-                driver = ethtool.driver(action.ifname)
-                index = self._switch.links.index(action.ifname)
-                if index is None:
-                    raise FileNotFoundError(errno.ENOENT, "the soft VF has gone", action.ifname)
-                zerocopy = _bind_queues(fds, index, address, action.queues, umem, require, driver)
-            budget = _raise_tx_budget(fds, umem.rings.tx)
-            for queue, fd in enumerate(fds):
-                self._switch.connect(action.port, queue, fd)
-        except BaseException as error:
-            for fd in fds:
-                os.close(fd)
-            if isinstance(error, OSError):
+        with contextlib.ExitStack() as undo:
+            undo.callback(_close_all, fds)
+            try:
+                mode = self._bind_queues(action, umem_fd, umem, require, fds)
+                budget = _raise_tx_budget(fds, umem.rings.tx)
+                for queue, fd in enumerate(fds):
+                    self._switch.connect(action.port, queue, fd)
+            except OSError as error:
                 raise _explained(action, error) from error
-            raise
-        finally:
-            memory.unmap(address, length)  # the kernel has pinned the pages
-        why = "" if zerocopy else f"the {driver} driver has no AF_XDP zero-copy"
-        mode = Mode(zerocopy=zerocopy, attach="native", need_wakeup=True, driver=driver, why=why)
+            undo.pop_all()
         return Binding(mode, tuple(fds), budget)
 
+    def _bind_queues(
+        self, action: MakePort, umem_fd: int, umem: UmemGeometry, require: Sequence[str], fds: list[int]
+    ) -> Mode:
+        """Make and bind one XSK a queue, appended to *fds*; the mode that all of them have."""
+        length = umem.slice_bytes * action.queues
+        address = memory.map_shared(umem_fd, length)
+        try:
+            with self._switch.links.inside():
+                index = self._switch.links.require(action.ifname)
+                driver = ethtool.driver(action.ifname)
+                why = ""
+                for queue in range(action.queues):
+                    fds.append(fd := xsk.open_xsk())
+                    _lay_out(fd, address + queue * umem.slice_bytes, umem)
+                    why = why or _bind_zerocopy(fd, index, queue, driver)
+                    if why and "zerocopy" in require:
+                        remedy = "leave out --require zerocopy, or use a NIC whose driver has it"
+                        raise NotSupported(feature="AF_XDP zero-copy", missing=why, remedy=remedy)
+                    if why:
+                        xsk.bind(fd, index, queue, BindFlag.COPY | BindFlag.USE_NEED_WAKEUP)
+        finally:
+            memory.unmap(address, length)  # the kernel has pinned the pages
+        zerocopy = all(xsk.is_zerocopy(fd) for fd in fds)
+        return Mode(zerocopy=zerocopy, attach="native", need_wakeup=True, driver=driver, why=why)
 
-def check_geometry(umem: UmemGeometry) -> None:
-    """Refuse what AF_XDP would refuse with a bare EINVAL.
+
+def check_geometry(umem: UmemGeometry, mtu_bytes: int) -> None:
+    """Refuse what AF_XDP would refuse with a bare EINVAL, and frames too small for the largest packet.
 
     Raises: InvalidRequest: naming the field.
     """
@@ -95,8 +114,9 @@ def check_geometry(umem: UmemGeometry) -> None:
         umem.frames_per_queue,
         f"a positive number of frames that fills whole pages of {memory.PAGE_BYTES} bytes",
     )
-    most = umem.frame_bytes - xsk.PACKET_HEADROOM_BYTES - 64
-    _require(0 <= umem.headroom_bytes <= most, "headroom_bytes", umem.headroom_bytes, f"0 to {most}")
+    most = umem.frame_bytes - xsk.PACKET_HEADROOM_BYTES - ETHERNET_BYTES - mtu_bytes
+    expected = f"0 to {most}, so that a packet of {mtu_bytes} bytes fits in a frame"
+    _require(0 <= umem.headroom_bytes <= most, "headroom_bytes", umem.headroom_bytes, expected)
     for name in ("rx", "tx", "fill", "completion"):
         size = getattr(umem.rings, name)
         power = 0 < size <= MAX_RING and size & (size - 1) == 0
@@ -104,14 +124,17 @@ def check_geometry(umem: UmemGeometry) -> None:
 
 
 def check_memory(umem_fd: int, length: int) -> None:
-    """Refuse a UMEM that is too small or that its owner could cut short under the kernel.
+    """Refuse a UMEM that is too small, that its owner could cut short, or whose pages the daemon would have to make.
 
+    A page is charged to the cgroup of whoever touches it first, and that must be the lease's.
     Raises: InvalidRequest: naming what is wrong.
     """
-    size = os.fstat(umem_fd).st_size
-    _require(size >= length, "UMEM", f"{size} bytes", f"at least {length}: frames of every queue")
+    found = os.fstat(umem_fd)
+    _require(found.st_size >= length, "UMEM", f"{found.st_size} bytes", f"at least {length}: frames of every queue")
     sealed = memory.is_sealed_against_shrinking(umem_fd)
     _require(sealed, "UMEM", "a descriptor that can shrink", "a memfd with F_SEAL_SHRINK")
+    there = found.st_blocks * _STAT_BLOCK_BYTES
+    _require(there >= length, "UMEM", f"a memfd with {there} bytes of pages", f"pages for all {length} (fallocate)")
 
 
 def _require(condition: bool, field: str, value: object, expected: str) -> None:
@@ -119,47 +142,30 @@ def _require(condition: bool, field: str, value: object, expected: str) -> None:
         raise InvalidRequest(field=field, value=value, expected=expected)
 
 
-def _bind_queues(
-    fds: list[int], index: int, address: int, queues: int, umem: UmemGeometry, require: Sequence[str], driver: str
-) -> bool:
-    """Make and bind one XSK a queue, appended to *fds*; whether they are in zero-copy mode."""
-    zerocopy = True
-    for queue in range(queues):
-        slice_address = address + queue * umem.slice_bytes
-        fd = _open(slice_address, umem, fds)
-        try:
-            if not zerocopy:
-                raise OSError(errno.EOPNOTSUPP, "the queue before was refused zero-copy")
-            xsk.bind(fd, index, queue, BindFlag.ZEROCOPY | BindFlag.USE_NEED_WAKEUP)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
-                raise
-            zerocopy = False
-            if "zerocopy" in require:
-                raise NotSupported(
-                    feature="AF_XDP zero-copy",
-                    missing=f"the {driver} driver has none",
-                    remedy="leave out --require zerocopy, or use a NIC whose driver has it (docs/reference/drivers)",
-                ) from error
-            xsk.bind(fd, index, queue, BindFlag.COPY | BindFlag.USE_NEED_WAKEUP)
-        zerocopy = zerocopy and xsk.is_zerocopy(fd)
-    return zerocopy
-
-
-def _open(address: int, umem: UmemGeometry, fds: list[int]) -> int:
-    """Make an XSK over one slice of the UMEM, with its four rings."""
-    fd = xsk.open_xsk()
-    fds.append(fd)
+def _lay_out(fd: int, address: int, umem: UmemGeometry) -> None:
+    """Give an XSK one slice of the UMEM, and its four rings."""
     xsk.register_umem(fd, address, umem.slice_bytes, umem.frame_bytes, umem.headroom_bytes)
     sizes = {Ring.RX: umem.rings.rx, Ring.TX: umem.rings.tx, Ring.FILL: umem.rings.fill}
     for ring, size in (sizes | {Ring.COMPLETION: umem.rings.completion}).items():
         xsk.set_ring(fd, ring, size)
-    return fd
+
+
+def _bind_zerocopy(fd: int, index: int, queue: int, driver: str) -> str:
+    """Try zero-copy mode; the empty text where it is bound so, else why the driver would not, and nothing is bound."""
+    try:
+        xsk.bind(fd, index, queue, BindFlag.ZEROCOPY | BindFlag.USE_NEED_WAKEUP)
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP:
+            return f"the {driver} driver has no AF_XDP zero-copy"
+        if error.errno == errno.EINVAL:  # virtio_net without an IOMMU in front of it: seen in 7.3
+            return f"the {driver} driver refuses AF_XDP zero-copy on this device"
+        raise
+    return ""
 
 
 def _raise_tx_budget(fds: Sequence[int], tx_ring: int) -> int:
-    """Let one transmit call move as much as the kernel takes; how much that is."""
-    budget = max(DEFAULT_TX_BUDGET, min(256, tx_ring))
+    """Let one transmit call move as much as the kernel takes, a whole tx ring; how much that is."""
+    budget = max(DEFAULT_TX_BUDGET, tx_ring)
     try:
         for fd in fds:
             xsk.set_tx_budget(fd, budget)
@@ -170,8 +176,12 @@ def _raise_tx_budget(fds: Sequence[int], tx_ring: int) -> int:
     return budget
 
 
+def _close_all(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
 def _explained(action: MakePort, error: OSError) -> MechanismError:
     reason = str(error.strerror)
-    wrong = next((what for call, what in _REFUSED.items() if reason.startswith(call)), "")
-    hint = f"check {wrong}" if error.errno == errno.EINVAL and wrong else "see `nomx doctor`"
-    return MechanismError(operation=f"bind {action.ifname}", reason=reason, hint=hint)
+    hints = (hint for (code, call), hint in _HINTS.items() if code == error.errno and reason.startswith(call))
+    return MechanismError(operation=f"bind {action.ifname}", reason=reason, hint=next(hints, "see `nomx doctor`"))

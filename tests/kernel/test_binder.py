@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from nomx.api.lease import RingSizes, UmemGeometry
-from nomx.errors import InvalidRequest, NotSupported
+from nomx.errors import InvalidRequest, MechanismError, NotSupported
 from nomx.linux import memory, xsk
 from tests.kernel.conftest import Wired
 
@@ -20,7 +20,9 @@ GEOMETRY = UmemGeometry(frames_per_queue=256, rings=RingSizes(rx=64, tx=64, fill
 
 @pytest.fixture
 def umem() -> Iterator[int]:
-    fd = memory.memfd("test-umem", 2 * GEOMETRY.slice_bytes)
+    length = 2 * GEOMETRY.slice_bytes
+    fd = memory.memfd("test-umem", length)
+    os.posix_fallocate(fd, 0, length)
     yield fd
     os.close(fd)
 
@@ -43,7 +45,7 @@ def test_each_queue_is_bound_and_the_mode_is_read_back(wired: Wired, umem: int) 
 def test_required_zerocopy_is_refused_with_the_driver_and_a_remedy(wired: Wired, umem: int) -> None:
     action = wired.port(1)
     before = set(os.listdir("/proc/self/fd"))
-    with pytest.raises(NotSupported, match="the veth driver has none") as refusal:
+    with pytest.raises(NotSupported, match="the veth driver has no AF_XDP zero-copy") as refusal:
         wired.binder.bind(action, umem, GEOMETRY, require=("zerocopy",))
     assert "--require zerocopy" in refusal.value.remedy
     assert set(os.listdir("/proc/self/fd")) == before
@@ -72,10 +74,30 @@ def test_a_wrong_size_is_named(wired: Wired, umem: int, field: str, changed: dic
 
 
 def test_memory_that_could_shrink_is_refused(wired: Wired) -> None:
-    fd = os.memfd_create("unsealed", 0)
-    os.ftruncate(fd, GEOMETRY.slice_bytes)
-    try:
+    with open(os.memfd_create("unsealed", 0), "wb") as unsealed:
+        unsealed.write(bytes(GEOMETRY.slice_bytes))
+        unsealed.flush()
         with pytest.raises(InvalidRequest, match="F_SEAL_SHRINK"):
-            wired.binder.bind(wired.port(1), fd, GEOMETRY)
+            wired.binder.bind(wired.port(1), unsealed.fileno(), GEOMETRY)
+
+
+def test_memory_that_the_daemon_would_pay_for_is_refused(wired: Wired) -> None:
+    action = wired.port(1)
+    with (
+        open(memory.memfd("unpopulated", GEOMETRY.slice_bytes), "wb") as unpopulated,
+        pytest.raises(InvalidRequest, match="fallocate"),
+    ):
+        wired.binder.bind(action, unpopulated.fileno(), GEOMETRY)
+
+
+def test_a_second_socket_on_a_queue_is_refused(wired: Wired, umem: int) -> None:
+    action = wired.port(1)
+    binding = wired.binder.bind(action, umem, GEOMETRY)
+    before = set(os.listdir("/proc/self/fd"))
+    try:
+        with pytest.raises(MechanismError, match="attached already"):
+            wired.binder.bind(action, umem, GEOMETRY)
+        assert set(os.listdir("/proc/self/fd")) == before
     finally:
-        os.close(fd)
+        for fd in binding.xsk_fds:
+            os.close(fd)
