@@ -114,15 +114,21 @@ def _share_folder() -> None:
 
     Only a mount can be shared, so the kernel's refusal (EINVAL) tells that it is none yet. Comparing
     devices would not: a bind mount within one file system has its parent's, and binding a shared
-    mount onto itself again doubles every mount below it.
+    mount onto itself again doubles every mount below it. So would two processes that both find none:
+    hence the lock, the same that `ip netns` takes.
     """
     FOLDER.mkdir(mode=0o755, parents=True, exist_ok=True)
     where = os.fsencode(FOLDER)
-    if _libc.mount(b"", where, b"none", _MS_SHARED | _MS_REC, None) == 0:
-        return
-    if ctypes.get_errno() == errno.EINVAL:
-        _check(_libc.mount(where, where, b"none", _MS_BIND | _MS_REC, None), f"mount({FOLDER})")
-    _check(_libc.mount(b"", where, b"none", _MS_SHARED | _MS_REC, None), f"mount --make-shared {FOLDER}")
+    lock = os.open(FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if _libc.mount(b"", where, b"none", _MS_SHARED | _MS_REC, None) == 0:
+            return
+        if ctypes.get_errno() == errno.EINVAL:
+            _check(_libc.mount(where, where, b"none", _MS_BIND | _MS_REC, None), f"mount({FOLDER})")
+        _check(_libc.mount(b"", where, b"none", _MS_SHARED | _MS_REC, None), f"mount --make-shared {FOLDER}")
+    finally:
+        os.close(lock)
 
 
 def _check(result: int, call: str) -> None:
