@@ -62,7 +62,11 @@ def _choose_json(ctx: click.Context, _: click.Parameter, chosen: bool) -> None:
 
 def _json_option() -> click.Option:
     return click.Option(
-        ["-j", "--json"], is_flag=True, expose_value=False, callback=_choose_json, help="Print JSON with stable keys."
+        ["-j", "--json"],
+        is_flag=True,
+        expose_value=False,
+        callback=_choose_json,
+        help="Print JSON with stable keys.",
     )
 
 
@@ -84,7 +88,7 @@ def _with_json(command: click.Command) -> click.Command:
     expose_value=False,
     callback=_choose_json,
     is_eager=True,
-    help="Print JSON with stable keys.",
+    help="Print JSON with stable keys; may stand after the command too.",
 )
 @click.option(
     "--socket",

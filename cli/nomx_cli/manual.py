@@ -13,6 +13,8 @@ from nomx_cli.exits import MEANINGS
 
 ENVIRONMENT = {
     "NOMX_SOCKET": "the daemon's control socket, as --socket",
+    "NOMX_INSTANCE": "the daemon's name, from which the default socket and every kernel object's name derive",
+    "NOMX_PREFIX": "addresses of a daemon that nomx run starts itself, such as 10.77.0.0/16",
     "NOMX_GRANT": "set for an application: the number of the descriptor that holds its grant",
     "NUMBA_DISABLE_JIT": "1 runs handlers as plain Python, for a debugger; slow",
 }
@@ -25,7 +27,10 @@ FILES = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One command: its full *name*, *usage* after the name, help as *paragraphs*, and (option, help) pairs."""
+    """One command: its full *name*, *usage* after the name, help as *paragraphs*, and (option, help) pairs.
+
+    The options that every command has, -j and --help, are told at the top only.
+    """
 
     name: str
     usage: str
@@ -36,7 +41,8 @@ class Entry:
 
 def entries(command: click.Command, name: str = "nomx", parent: click.Context | None = None) -> Iterator[Entry]:
     """Walk the tree from *command* on: each command, then those below it."""
-    with click.Context(command, info_name=name.rsplit(maxsplit=1)[-1], parent=parent) as ctx:
+    own_name = name.rsplit(maxsplit=1)[-1]
+    with click.Context(command, info_name=own_name, parent=parent, **command.context_settings) as ctx:
         yield Entry(
             name, " ".join(command.collect_usage_pieces(ctx)), _paragraphs(command.help), _options(command, ctx)
         )
@@ -52,7 +58,10 @@ def _paragraphs(text: str | None) -> tuple[str, ...]:
 
 
 def _options(command: click.Command, ctx: click.Context) -> tuple[tuple[str, str], ...]:
-    chosen = (each for each in command.get_params(ctx) if isinstance(each, click.Option))
+    everywhere = {"json", "help"} if ctx.parent else set()
+    chosen = (
+        each for each in command.get_params(ctx) if isinstance(each, click.Option) and each.name not in everywhere
+    )
     records = (option.get_help_record(ctx) for option in chosen)
     return tuple(record for record in records if record is not None)
 

@@ -25,9 +25,9 @@ def dev(*arguments: str, root: Path = ROOT, before: tuple[str, ...] = ()) -> sub
 def test_help_needs_no_set_up_and_names_every_command() -> None:
     done = dev("help")
     assert done.returncode == 0
-    assert [line.split()[0] for line in done.stdout.splitlines()[1:]] == [
-        "demo", "test", "lint", "docs", "build", "clean", "help",
-    ]  # fmt: skip
+    offered = {line.split()[0] for line in done.stdout.splitlines()[1:]}
+    assert {"demo", "test", "lint", "docs", "build", "clean", "help"} <= offered
+    assert all(len(line.split()) > 1 for line in done.stdout.splitlines()[1:])
 
 
 def test_an_unknown_command_is_wrong_usage() -> None:
