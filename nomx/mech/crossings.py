@@ -7,6 +7,7 @@ counted. What they counted dies with the daemon: a new one starts at 0 for the l
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 
 from nomx.alloc.actions import CountCrossings
 from nomx.api.lease import Crossings, Traffic
@@ -20,6 +21,15 @@ _TRACED = ("nomx_syscall", "nomx_fault", "nomx_leave", "nomx_poll")
 _AT_SOCKETS = ("nomx_socket_rx", "nomx_socket_tx")
 
 
+@dataclass(frozen=True)
+class _Counted:
+    """A group that is counted: its keys in the maps, and its links."""
+
+    key: bytes
+    interface: bytes | None
+    links: list[Link]
+
+
 class CrossingsCounter:
     """The mechanism of CountCrossings."""
 
@@ -29,46 +39,44 @@ class CrossingsCounter:
         self._netns_id = netns.identity(netns.path(instance))
         self._object: Object | None = None
         self._everywhere: list[Link] = []
-        self._at_group: dict[str, list[Link]] = {}
+        self._counted: dict[str, _Counted] = {}
 
     def apply(self, action: CountCrossings) -> None:
         with explained(f"count the crossings of {action.group}", _HINT):
             tracer = self._loaded()
-            group = _group_id(action)
-            tracer.maps["nomx_groups"].update(group, bytes(abi.CrossingCounters.FORMAT.size))
-            if action.ifname:
-                tracer.maps["nomx_owners"].update(self._interface(action.ifname), group)
             directory = cgroupfs.unified_path(action.instance, action.group)
-            self._at_group[action.group] = [tracer.programs[name].attach_cgroup(directory) for name in _AT_SOCKETS]
-            if not self._everywhere:
-                self._everywhere = [tracer.programs[name].attach() for name in _TRACED]
+            group = directory.stat().st_ino.to_bytes(8, "little")  # the kernel's id of a cgroup
+            interface = self._interface(action.ifname) if action.ifname else None
+            self._counted[action.group] = counted = _Counted(group, interface, [])
+            tracer.maps["nomx_groups"].update(group, bytes(abi.CrossingCounters.FORMAT.size))
+            if interface is not None:
+                tracer.maps["nomx_owners"].update(interface, group)
+            for name in _AT_SOCKETS:
+                counted.links.append(tracer.programs[name].attach_cgroup(directory))
+            for name in _TRACED[len(self._everywhere) :]:
+                self._everywhere.append(tracer.programs[name].attach())
 
     def undo(self, action: CountCrossings) -> None:
-        links = self._at_group.pop(action.group, [])
-        for link in links:
-            link.close()
-        if not self._at_group:
-            for link in self._everywhere:
-                link.close()
-            self._everywhere = []
-        if self._object is None or not links:  # counted by a daemon that is no more: nothing is left of it
+        counted = self._counted.pop(action.group, None)
+        if counted is None or self._object is None:  # counted by a daemon that is no more: nothing is left of it
             return
-        with explained(f"stop counting the crossings of {action.group}", _HINT):
-            group = _group_id(action)
-            self._object.maps["nomx_groups"].delete(group)
-            owners = self._object.maps["nomx_owners"]
-            for interface in [each for each in owners.keys() if owners.lookup(each) == group]:  # noqa: SIM118 (a BPF map)
-                owners.delete(interface)
+        for link in counted.links:
+            link.close()
+        if not self._counted:
+            self._detach_everywhere()
+        self._object.maps["nomx_groups"].delete(counted.key)
+        if counted.interface is not None:
+            self._object.maps["nomx_owners"].delete(counted.interface)
 
     def exists(self, action: CountCrossings) -> bool:
         """Return whether this daemon counts the group."""
-        return action.group in self._at_group
+        return action.group in self._counted
 
     def read(self, action: CountCrossings) -> tuple[Crossings, Traffic]:
         """Return the group's crossings, and the packets at its ordinary sockets."""
         values = []
-        if self._object is not None and self.exists(action):
-            values = self._object.maps["nomx_groups"].lookup_each_cpu(_group_id(action))
+        if self._object is not None and (group := self._counted.get(action.group)):
+            values = self._object.maps["nomx_groups"].lookup_each_cpu(group.key)
         counted = abi.CrossingCounters.total(values)
         crossings = Crossings(
             syscalls=counted.syscalls,
@@ -88,12 +96,19 @@ class CrossingsCounter:
 
     def close(self) -> None:
         """Stop counting everybody."""
-        for link in [*self._everywhere, *(link for links in self._at_group.values() for link in links)]:
-            link.close()
-        self._everywhere, self._at_group = [], {}
+        for counted in self._counted.values():
+            for link in counted.links:
+                link.close()
+        self._counted = {}
+        self._detach_everywhere()
         if self._object is not None:
             self._object.close()
             self._object = None
+
+    def _detach_everywhere(self) -> None:
+        for link in self._everywhere:
+            link.close()
+        self._everywhere = []
 
     def _loaded(self) -> Object:
         if self._object is None:
@@ -101,13 +116,5 @@ class CrossingsCounter:
         return self._object
 
     def _interface(self, ifname: str) -> bytes:
-        index = self._links.index(ifname)
-        if index is None:
-            raise FileNotFoundError(2, "no such interface in the switch namespace", ifname)
-        return struct.pack("=II", self._netns_id, index)
-
-
-def _group_id(action: CountCrossings) -> bytes:
-    """The kernel's id of a cgroup is the inode number of its v2 directory."""
-    inode = cgroupfs.unified_path(action.instance, action.group).stat().st_ino
-    return inode.to_bytes(8, "little")
+        """The key of an interface of the switch namespace (`struct nomx_interface`)."""
+        return struct.pack("=II", self._netns_id, self._links.require(ifname))

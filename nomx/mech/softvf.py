@@ -21,8 +21,7 @@ class SoftVf:
         with explained(f"make soft VF {action.ifname}", _HINT):
             far = Far(action.ifname, mac=action.mac)
             near = links.add_veth(action.switch_ifname, far, queues=action.queues, mtu_bytes=action.mtu_bytes)
-            device = links.index(action.ifname)
-            assert device is not None  # made by the call before
+            device = links.require(action.ifname)
             links.attach_xdp(near, self._switch.switch_fd)
             links.attach_xdp(device, self._switch.steer_fd)
             self._switch.steer(device, action.port, action.mac)

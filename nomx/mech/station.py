@@ -36,8 +36,7 @@ class Station:
 
     def _set_up_far_end(self, action: PlugPort, namespace: int) -> None:
         with Links(namespace) as there:
-            index = there.index(action.ifname)
-            assert index is not None  # made by the call before
+            index = there.require(action.ifname)
             with there.inside():
                 # Nobody behind the switch finishes what a stack leaves to its device: checksums
                 # would arrive unfinished, and segments of up to 64 KB in one frame.
