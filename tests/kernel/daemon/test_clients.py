@@ -185,6 +185,7 @@ from nomx.linux import memory
 def attach(umem, size, sealed=True):
     fd = memory.memfd("umem", size) if sealed else os.memfd_create("umem")
     os.ftruncate(fd, size)
+    os.posix_fallocate(fd, 0, size)
     with Client.connect(pathlib.Path(sys.argv[1])) as client:
         try:
             print(f"{client.attach('L2', umem, fd).mode.attach}", flush=True)

@@ -193,6 +193,7 @@ def test_7_two_ports_cannot_have_one_slot(world: World) -> None:
 def test_8_only_a_port_that_exists_is_bound_and_once(world: World) -> None:
     port, umem = world.port(1), UmemGeometry()
     fd = memory.memfd("umem", umem.slice_bytes)
+    os.posix_fallocate(fd, 0, umem.slice_bytes)
     bound: list[int] = []
     try:
         with pytest.raises(MechanismError):
