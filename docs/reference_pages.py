@@ -35,18 +35,21 @@ def module_page(name: str) -> Iterator[str]:
     assert spec.origin is not None
     tree = ast.parse(Path(spec.origin).read_text())
     yield from (ast.get_docstring(tree) or "", "")
-    for node, explanation in _with_explanations(tree.body):
+    for node, told in _with_explanations(tree.body):
         if isinstance(node, ast.ClassDef):
             yield from _class(node)
         elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
             yield from (f"## `{node.name}({ast.unparse(node.args)})`", "", ast.get_docstring(node) or "", "")
-        elif explanation and (constant := _constant(node)):
-            yield from (f"## `{constant}`", "", explanation, "")
+        elif told and isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            yield from (f"## `{node.targets[0].id}`", "", told, "", f"`{ast.unparse(node.value)}`", "")
 
 
 def _class(node: ast.ClassDef) -> Iterator[str]:
     yield from (f"## `{node.name}`", "", ast.get_docstring(node) or "", "")
     fields = [(each, told) for each, told in _with_explanations(node.body) if isinstance(each, ast.AnnAssign)]
+    for each, _ in fields:
+        if ast.unparse(each.target) == "template" and isinstance(each.value, ast.Constant):
+            yield from (f"Message: `{each.value.value}`", "")
     plain = [(each, told) for each, told in fields if "ClassVar" not in ast.unparse(each.annotation)]
     if plain:
         yield from ("| field | type | default | |", "|---|---|---|---|")
@@ -64,14 +67,6 @@ def _with_explanations(body: list[ast.stmt]) -> Iterator[tuple[ast.stmt, str]]:
             yield node, inspect.cleandoc(below.value.value)
         else:
             yield node, ""
-
-
-def _constant(node: ast.stmt) -> str:
-    """Give `NAME = value` for an assignment to a public name, else nothing."""
-    if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
-        return ""
-    name = node.targets[0].id
-    return "" if name.startswith("_") else f"{name} = {ast.unparse(node.value)}"
 
 
 def _cell(text: str) -> str:
