@@ -209,7 +209,7 @@ def _start_embedded(path: Path) -> Embedded | None:
     """Start a daemon on *path*; None where another launcher was quicker, and its daemon serves us too."""
     try:
         return Embedded.start()
-    except NomxError:
+    except MechanismError:
         deadline_ns = time.monotonic_ns() + _OTHER_STARTS_NS
         while time.monotonic_ns() < deadline_ns:
             # Nothing tells us when the other's socket appears, but it takes it less than a second.

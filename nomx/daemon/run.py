@@ -61,6 +61,8 @@ class _Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, server.stop)
+        # Whoever started us may have had them blocked, and blocked signals are inherited.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
         try:
             leases, kernel = await server.work(lambda: self._recovered(server))
             try:
