@@ -184,7 +184,7 @@ class DeviceWork(Struct, frozen=True):
 
 
 class Xsk(Struct, frozen=True):
-    """An AF_XDP socket as the kernel had it at the end; the counts are of the socket's whole life."""
+    """An AF_XDP socket as the kernel had it at the end; its counts are of the traced time."""
 
     inode: int
     tgid: int

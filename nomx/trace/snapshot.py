@@ -37,6 +37,12 @@ class Snapshot:
     packets: Packets
     lost: Lost
 
+    @classmethod
+    def beginning(cls, at_ns: int, cpus: int, xsks: tuple[XskRecord, ...]) -> Snapshot:
+        """Return the snapshot of the moment when nothing had been counted yet."""
+        nothing = CpuTotals(Crossings(), Packets(), WorkRecord())
+        return cls(at_ns, (nothing,) * cpus, {}, {}, xsks, Packets(), Lost())
+
     @property
     def crossings(self) -> Crossings:
         return sum((cpu.crossings for cpu in self.cpus), Crossings())

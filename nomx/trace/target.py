@@ -31,6 +31,8 @@ class Target:
     """Something to trace. Either *group* or *pid* says which threads are its."""
 
     label: str
+    subject: int
+    """The number by which the tracer's maps know it."""
     kind: str
     """`lease`, `process` or `command`."""
     group: Path | None = None
@@ -44,19 +46,6 @@ class Target:
     """Why there are none; the empty text where it has no device of its own, which is no loss."""
     traffic: Callable[[], Traffic] | None = field(default=None, compare=False)
     """Packets as the daemon counts them, for a lease with a device."""
-
-    @property
-    def subject(self) -> int:
-        """The number by which the tracer's maps know it.
-
-        Raises: LeaseClosed: its cgroup has gone.
-        """
-        if self.group is None:
-            return _TREE | (self.pid or 0)
-        try:
-            return self.group.stat().st_ino
-        except FileNotFoundError:
-            raise LeaseClosed(lease=self.label, reason=f"its cgroup {self.group} is gone") from None
 
     def processes(self) -> tuple[int, ...]:
         """Return the pids of its processes now."""
@@ -83,10 +72,16 @@ def lease(status: LeaseStatus, instance: str, observe: Callable[[], LeaseStatus]
     record = status.record
     if status.state == "ended":
         raise LeaseClosed(lease=record.lease, reason=status.end_reason or "it was released")
+    group = cgroupfs.unified_path(instance, names.group(record.number))
+    try:
+        subject = group_subject(group)
+    except FileNotFoundError:
+        raise LeaseClosed(lease=record.lease, reason=f"its cgroup {group} is gone") from None
     return Target(
         label=record.lease,
+        subject=subject,
         kind="lease",
-        group=cgroupfs.unified_path(instance, names.group(record.number)),
+        group=group,
         path=record.path,
         devices=(find(status.device.ifname, netns.path(instance)),) if status.device is not None else (),
         traffic=(lambda: observe().traffic) if status.device is not None else None,
@@ -103,7 +98,17 @@ def process(pid: int, device_names: tuple[str, ...] = ()) -> Target:
     check_pid_namespace()
     _check_exists(pid)
     devices, why_none = devices_of_process(pid, device_names)
-    return Target(str(pid), "process", own_group(pid), pid, devices=devices, no_devices=why_none)
+    group = own_group(pid)
+    subject = group_subject(group) if group is not None else _TREE | pid
+    return Target(str(pid), subject, "process", group, pid, devices=devices, no_devices=why_none)
+
+
+def group_subject(group: Path) -> int:
+    """Return the number of a cgroup: its id, which is the inode number of its directory.
+
+    Raises: FileNotFoundError: it is gone.
+    """
+    return group.stat().st_ino
 
 
 def _check_exists(pid: int) -> None:

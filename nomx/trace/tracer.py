@@ -17,7 +17,7 @@ from typing import Self
 
 from nomx.errors import MechanismError, NotPermitted, NotSupported
 from nomx.linux import abi, abi_trace, perf
-from nomx.linux.abi_trace import CpuRecord, EventRecord, SampleWhere, XskRecord
+from nomx.linux.abi_trace import CpuRecord, SampleWhere, XskRecord
 from nomx.linux.bpf import Link, Map, Object, Program, object_path
 from nomx.linux.ringbuffer import RingBuffer
 from nomx.trace import gaps
@@ -134,7 +134,7 @@ class Tracer:
             raise _refused("attaching the tracing programs", error) from error
 
     def start(self) -> dict[int, Snapshot]:
-        """Begin to count every target; return what was there at that moment, by subject.
+        """Begin to count every target, all at one moment; return the snapshots of that, by subject.
 
         Raises: LeaseClosed: a target's cgroup has gone.
         """
@@ -146,13 +146,20 @@ class Tracer:
                 owners.update(abi_trace.INTERFACE.pack(device.netns, device.ifindex), subject)
                 for line in device.interrupt_lines:
                     lines.update(line.to_bytes(4, "little"), subject)
+        xsks = self._xsks()
+        self._sources = {target.subject: source_of(target, self.options.packets) for target in self.targets}
+        for number, source in self._sources.items():
+            source.read(Packets(), xsks.get(number, ()))
+        if self.options.timeline:
+            self._ring = RingBuffer(self._maps["nomx_events"], abi_trace.EVENT.size)
         for _, subject in subjects:
             groups.update(subject, bytes(abi.CrossingCounters.FORMAT.size))
+        now_ns = time.monotonic_ns()
         self._program("nomx_look").iterate()
-        if self.options.timeline:
-            self._ring = RingBuffer(self._maps["nomx_events"])
-        self._sources = {target.subject: source_of(target, self.options.packets) for target in self.targets}
-        return self.read()
+        return {
+            target.subject: Snapshot.beginning(now_ns, len(self._cpus()), tuple(xsks.get(target.subject, ())))
+            for target in self.targets
+        }
 
     def _follow(self, target: Target, subject: bytes) -> None:
         """Put a tree's processes into the map: again until none was forked while we looked.
@@ -211,11 +218,9 @@ class Tracer:
         table = self._maps["nomx_processes"]
         return not any(table.lookup(pid) == subject for pid in list(table.keys()))
 
-    def events(self) -> Iterator[EventRecord]:
-        """Yield the events since they were last asked for, and free their room."""
-        if self._ring is not None:
-            for record in self._ring.read():
-                yield EventRecord._make(abi_trace.EVENT.unpack(record))
+    def events(self) -> bytes:
+        """Return the events since they were last asked for, as `timeline.unpack` reads them, and free their room."""
+        return self._ring.read() if self._ring is not None else b""
 
     def samples(self) -> Iterator[tuple[int, SampleWhere, tuple[int, ...], int]]:
         """Yield (subject or 0, where, addresses from the innermost frame out, how often) of every kind of sample."""
