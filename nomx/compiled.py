@@ -6,18 +6,29 @@ functions run as plain Python, for the debugger and for coverage.
 Rules of compiled code: integers are int64 and nothing else (Numba turns uint64 with int64 into a
 float); nothing that counts references is made per frame; each function is small, for all of them
 end up in one.
+
+Code is cached per user, in a folder whose name is a hash of all that it is made from besides the
+function's own file: Numba looks at that file alone, and would take old code of what is inlined.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import logging
+import os
+import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
+import llvmlite
 import numba
+import numpy as np
 from numba.extending import intrinsic as _intrinsic
 
-_log = logging.getLogger("nomx.compiled")
+from nomx.errors import NotSupported
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -25,22 +36,30 @@ R = TypeVar("R")
 PLAIN_PYTHON: bool = bool(numba.config.DISABLE_JIT)
 """Whether "compiled" functions are plain Python in this process."""
 
+if sys.byteorder != "little":
+    raise NotSupported(
+        feature="the compiled data path", missing="a little-endian processor", remedy="use x86-64 or AArch64"
+    )
+
+_HERE = Path(__file__).parent
+_ROOMS = ("ring", "wire", "device", "stack", "sockets", "app")
+
+_log = logging.getLogger("nomx.compiled")
+
 
 def inlined(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a building block of the loop; it is always inlined by LLVM."""
-    return cast(Callable[P, R], numba.njit(forceinline=True, nogil=True)(function))
+    return _jit(function, forceinline=True)
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a function that Python calls: it runs without the interpreter lock, and its code is cached.
+    """Compile a function that Python calls; it runs without the interpreter lock."""
+    return _jit(function)
 
-    Where this user may write neither beside the source nor at home, it is compiled anew in each process.
-    """
-    try:
-        return cast(Callable[P, R], numba.njit(nogil=True, cache=True)(function))
-    except RuntimeError as error:  # Numba's word for: no directory to cache in
-        _log.warning("compiled code is not kept (set NUMBA_CACHE_DIR to a directory of yours): %s", error)
-        return cast(Callable[P, R], numba.njit(nogil=True)(function))
+
+def uncached(function: Callable[P, R], *, boundscheck: bool = False) -> Callable[P, R]:
+    """Compile a function that is cached only as part of what it is inlined into."""
+    return cast(Callable[P, R], numba.njit(forceinline=True, nogil=True, boundscheck=boundscheck)(function))
 
 
 def intrinsic_for(twin: Callable[P, R]) -> Callable[[Callable[..., Any]], Callable[P, R]]:
@@ -50,3 +69,39 @@ def intrinsic_for(twin: Callable[P, R]) -> Callable[[Callable[..., Any]], Callab
         return twin if PLAIN_PYTHON else cast(Callable[P, R], _intrinsic(typing))
 
     return decorate
+
+
+def _jit(function: Callable[P, R], **options: Any) -> Callable[P, R]:
+    folder = cache_folder()
+    if PLAIN_PYTHON or folder is None:
+        return cast(Callable[P, R], numba.njit(nogil=True, _nrt=False, **options)(function))
+    users_own = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(folder)  # read when the decorator runs, and the user's own functions keep theirs
+    try:
+        return cast(Callable[P, R], numba.njit(nogil=True, _nrt=False, cache=True, no_cfunc_wrapper=True, **options)(function))
+    finally:
+        numba.config.CACHE_DIR = users_own
+
+
+@functools.cache
+def cache_folder() -> Path | None:
+    """Where compiled code is kept: $NUMBA_CACHE_DIR, or nomx under $XDG_CACHE_HOME or ~/.cache; None if none can be made."""
+    base = numba.config.CACHE_DIR or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = Path(base).expanduser() / "nomx" / f"compiled-{_fingerprint()}"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        _log.warning("compiled code is not kept, so every start compiles: %s (set NUMBA_CACHE_DIR)", error)
+        return None
+
+
+def _fingerprint() -> str:
+    """Hash all of the data path's source, and the versions of what compiles it."""
+    digest = hashlib.blake2b(digest_size=10)
+    digest.update(repr((sys.version, numba.__version__, llvmlite.__version__, np.__version__)).encode())
+    sources = [_HERE / "compiled.py", *(path for room in _ROOMS for path in (_HERE / room).glob("*.py"))]
+    for path in sorted(sources):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()

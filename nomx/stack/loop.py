@@ -1,0 +1,158 @@
+"""The serve loop of one queue: frames come out of the rx ring, are answered in place, and go into the tx or the fill ring.
+
+    completion → fill    frames that were sent receive again
+    rx → tx              answered
+    rx → fill            not answered, and counted why
+
+All it knows is in registers and in the rings themselves, so it can be left and entered again at
+any round: that is how a handler's exception reaches Python. It allocates nothing and holds no lock.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from nomx.compiled import inlined
+from nomx.device.queue import XskQueue, push, recycle, rouse, unsent
+from nomx.ring.atomics import bytes_at, load_relaxed_i64
+from nomx.ring.calls import monotonic_ns, poll
+from nomx.ring.rings import (
+    Cursor,
+    consume_from,
+    get_packet,
+    needs_wakeup,
+    peek,
+    produce_from,
+    put_frame,
+    put_packet,
+    release,
+    reserve,
+    room,
+    submit,
+)
+from nomx.stack.counted import EMPTY_POLLS, POLLS, RX_BYTES, RX_PACKETS, TX_BYTES, TX_FULL, TX_PACKETS, WAITS, WAKEUPS
+from nomx.stack.delivery import PENDING, RAISED, Dispatch, States, deliver
+from nomx.stack.guard import raise_pending
+from nomx.stack.interface import DATAGRAM, Counters, Interface, receive
+
+STOPPED = 0
+"""Why the loop ended: it was told to. A negative number is the -errno of a device that has gone."""
+
+SPIN = -1
+"""The *spin_ns* of a loop that never sleeps."""
+
+_LIVENESS_MS = 1000
+"""How long a sleep lasts at most, for an AF_XDP socket does not wake its sleepers when its device goes."""
+
+
+class Control(NamedTuple):
+    """Words that the main thread writes while the loop runs, by address, and the loop's own scratch memory."""
+
+    stop: int
+    """Set to other than 0, the loop ends."""
+    spin_ns: int
+    """How long to look at empty rings before sleeping in poll(2): 0 at once, SPIN never."""
+    pollfds: int
+    """Two struct pollfd: the XSK, and an eventfd that wakes the sleeper."""
+    timespec: int
+
+
+@inlined
+def serve_queue(
+    queue: XskQueue, interface: Interface, control: Control, counters: Counters, states: States, dispatch: Dispatch
+) -> int:
+    """Serve until told to stop; STOPPED, or the -errno of a device that has gone.
+
+    Raises: whatever a handler raises; every frame is accounted for, and the loop can be entered again.
+    """
+    rx, completion = consume_from(queue.rx), consume_from(queue.completion)
+    tx, fill = produce_from(queue.tx), produce_from(queue.fill)
+    idle_since = np.int64(0)
+    ended = np.int64(STOPPED)
+    while ended == STOPPED and load_relaxed_i64(control.stop) == 0:
+        counters[POLLS] += 1
+        completion, fill = recycle(queue, completion, fill)
+        rx = peek(queue.rx, rx)
+        count = min(room(rx), queue.burst)
+        if count > 0:
+            idle_since = np.int64(0)
+            rx, tx, fill, ended = _answer(queue, rx, tx, fill, count, interface, counters, states, dispatch)
+        else:
+            counters[EMPTY_POLLS] += 1
+            idle_since, ended = _rest(queue, tx, control, counters, idle_since)
+    if ended == RAISED:
+        raise_pending(states[PENDING])
+    return ended
+
+
+@inlined
+def _answer(
+    queue: XskQueue,
+    rx: Cursor,
+    tx: Cursor,
+    fill: Cursor,
+    count: int,
+    interface: Interface,
+    counters: Counters,
+    states: States,
+    dispatch: Dispatch,
+) -> tuple[Cursor, Cursor, Cursor, int]:
+    """Answer up to *count* packets and have the answers sent; STOPPED, RAISED or -errno comes last."""
+    tx = reserve(queue.tx, tx, count)
+    if room(tx) < count:
+        counters[TX_FULL] += 1
+        count = room(tx)
+    done = sent = rx_bytes = tx_bytes = np.int64(0)
+    outcome = np.int64(0)
+    while done < count and outcome != RAISED:
+        address, length = get_packet(queue.rx, rx.position + done)
+        frame = bytes_at(queue.frames + address, queue.frame_bytes - (address & (queue.frame_bytes - 1)))
+        outcome = receive(frame, length, interface, counters)
+        if outcome == DATAGRAM:
+            outcome = deliver(frame, interface, counters, dispatch, states)
+        if outcome > 0:
+            put_packet(queue.tx, tx.position + sent, address, outcome)
+            sent += 1
+            tx_bytes += outcome
+        else:  # the kernel takes any address in a frame for the frame
+            put_frame(queue.fill, fill.position + done - sent, address)
+        rx_bytes += length
+        done += 1
+    rx = release(queue.rx, rx, done)
+    fill = submit(queue.fill, fill, done - sent)
+    tx = submit(queue.tx, tx, sent)
+    counters[RX_PACKETS] += done
+    counters[RX_BYTES] += rx_bytes
+    counters[TX_PACKETS] += sent
+    counters[TX_BYTES] += tx_bytes
+    calls, gone = push(queue, tx)
+    counters[WAKEUPS] += calls
+    return rx, tx, fill, RAISED if outcome == RAISED else gone
+
+
+@inlined
+def _rest(queue: XskQueue, tx: Cursor, control: Control, counters: Counters, idle_since: int) -> tuple[int, int]:
+    """Do what an empty rx ring leaves time for; (since when it is empty, STOPPED or -errno)."""
+    if unsent(queue.tx, tx) > 0:
+        calls, gone = push(queue, tx)
+        counters[WAKEUPS] += calls
+        if gone != 0:
+            return idle_since, gone
+    if needs_wakeup(queue.fill):
+        counters[WAKEUPS] += 1
+        gone = rouse(queue)
+        if gone != 0:
+            return idle_since, gone
+    spin_ns = load_relaxed_i64(control.spin_ns)
+    if spin_ns < 0:
+        return idle_since, np.int64(STOPPED)
+    now = monotonic_ns(control.timespec)
+    if idle_since == 0:
+        idle_since = now
+    if now - idle_since < spin_ns:
+        return idle_since, np.int64(STOPPED)
+    counters[WAITS] += 1
+    ready = poll(control.pollfds, 2, _LIVENESS_MS)
+    return np.int64(0), rouse(queue) if ready == 0 else np.int64(STOPPED)
