@@ -46,9 +46,7 @@ def allocate(book: Book, possible: Flags, prices: Floats) -> Integers:
 def gains(book: Book, possible: Flags, prices: Floats) -> Floats:
     """What each choice is worth beyond its cost at *prices*; -inf where it is not possible; shape (N, CHOICES)."""
     gain = book.liquid + book.stay - (book.quanta_flat @ prices).reshape(book.liquid.shape)
-    real = possible & (book.value > 0)
-    real[:, 0] = True
-    return np.where(real, gain, -np.inf)
+    return np.where(possible, gain, -np.inf)
 
 
 def greedy(book: Book, gain: Floats) -> Integers:
@@ -73,6 +71,30 @@ def greedy(book: Book, gain: Floats) -> Integers:
     choices = np.zeros(len(book.tenants), dtype=np.int64)
     choices[order] = np.array(taken, dtype=np.int64) + 1
     return choices
+
+
+def trade_up(book: Book, possible: Flags, costs: Integers, choices: Integers) -> Integers:
+    """Let each tenant, by seniority, take the point it likes best of what is left over, at no loss of `worth`.
+
+    Budgets make this matter: points that a tenant values differently, but both above what it can pay, are worth the
+    same to the market, and not to the tenant.
+    """
+    worths = book.liquid + book.stay
+    open_to = possible & (worths >= book.of_choices(worths, choices)[:, None])
+    open_to[np.arange(len(choices)), choices] = True
+    gain = np.where(open_to, (book.value + book.stay - costs).astype(np.float64), -np.inf)
+    movers = np.flatnonzero(gain.argmax(axis=1) != choices)
+    if not len(movers):
+        return choices
+    staying = choices.copy()
+    staying[movers] = 0
+    left = tuple((book.supply - book.demand(staying)).tolist())
+    wishes = [
+        [c - 1 for c in np.argsort(-gain[row], kind="stable").tolist() if c and open_to[row, c]] for row in movers
+    ]
+    taken = serve([book.tenants[row] for row in movers], wishes, left, choices=(choices[movers] - 1).tolist())
+    staying[movers] = np.array(taken, dtype=np.int64) + 1
+    return staying
 
 
 def undecided(gain: Floats, choices: Integers) -> Integers:

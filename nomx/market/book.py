@@ -81,8 +81,10 @@ class Book:
         return costs
 
     def possible(self, costs: Integers) -> Flags:
-        """Which choices are within their value and within what the tenant may spend, at these *costs*."""
-        return costs <= self.liquid
+        """Which choices cost no more than they are worth and the tenant may spend; nothing is always possible."""
+        possible: Flags = (costs <= self.liquid) & (self.value > 0)
+        possible[:, 0] = True
+        return possible
 
     def demand(self, choices: Integers) -> Integers:
         """The quanta of each resource in *choices* (N,), summed over the tenants."""

@@ -87,11 +87,14 @@ def _served(book: Book, scarcity: Floats, prices: Integers) -> Integers:
     Smoothing delays what is paid, not who is served. The choices held stay, where others would not be worth more: so
     each change raises what the market maximises, and unchanged bids come to rest.
     """
-    possible = book.possible(book.cost(prices))
+    costs = book.cost(prices)
+    possible = book.possible(costs)
     choices = assign.allocate(book, possible, scarcity)
     stays = bool(np.take_along_axis(possible, book.held[:, None], axis=1).all())
     fits = bool((book.demand(book.held) <= book.supply).all())
-    return book.held if stays and fits and assign.worth(book, book.held) >= assign.worth(book, choices) else choices
+    if stays and fits and assign.worth(book, book.held) >= assign.worth(book, choices):
+        choices = book.held
+    return assign.trade_up(book, possible, costs, choices)
 
 
 def _bearable(book: Book, choices: Integers, lowest: Integers, highest: Integers) -> Integers:

@@ -159,7 +159,7 @@ def test_the_price_is_what_the_first_who_goes_without_would_pay() -> None:
 
 
 def test_few_are_served_where_no_linear_price_supports_the_best_allocation() -> None:
-    """One wants all for 10,000; two others 6 of 10 for 6,700 and 6,600: the clearing price is 1,100, it can pay 1,000."""
+    """One wants all for 10,000; two others 6 of 10 for 6,700 and 6,600: it pays 1,000 where 1,100 clears."""
     rivals = wants("all", 1, ((10, 0), 10_000)), wants("some", 2, ((6, 0), 6_700)), wants("more", 3, ((6, 0), 6_600))
     outcome = Market().clear(case_of((10, 1), *rivals))
     assert outcome.awards["all"].quanta == (10, 0)
