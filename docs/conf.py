@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version as version_of
 from pathlib import Path
 
 from sphinx.application import Sphinx
@@ -12,10 +11,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from reference_pages import write_pages
 
+from nomx.version import VERSION
+
 project = "nomx"
 author = "the nomx authors"
 copyright = "the nomx authors, Apache-2.0"  # noqa: A001 - Sphinx's name
-release = version = version_of("nomx")
+release = version = VERSION
 
 extensions = ["myst_parser"]
 exclude_patterns = ["_build", "reference/generated"]

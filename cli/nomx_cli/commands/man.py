@@ -12,12 +12,12 @@ from nomx_cli.output import settings, show_json
 def command(ctx: click.Context) -> None:
     """Print the manual page. To read it: `nomx man | man -l -`."""
     from dataclasses import asdict
-    from importlib.metadata import version
 
+    from nomx.version import VERSION
     from nomx_cli.manual import entries, man_page
 
     top = ctx.find_root().command
     if settings().as_json:
         show_json({"commands": [asdict(entry) for entry in entries(top)]})
     else:
-        click.echo(man_page(top, version("nomx")), nl=False)
+        click.echo(man_page(top, VERSION), nl=False)

@@ -11,9 +11,10 @@ from nomx_cli.output import settings, show_json
 def command() -> None:
     """Say which version of nomx this is, and of the Python and kernel under it."""
     import platform
-    from importlib.metadata import version
 
-    versions = {"nomx": version("nomx"), "python": platform.python_version(), "kernel": platform.release()}
+    from nomx.version import VERSION
+
+    versions = {"nomx": VERSION, "python": platform.python_version(), "kernel": platform.release()}
     if settings().as_json:
         show_json(versions)
     else:
