@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ import pytest
 
 from nomx.alloc import names
 from nomx.alloc.actions import MakePort, PlugPort
-from nomx.linux import netns
+from nomx.linux import memory, netns
 from nomx.mech.binder import Binder
 from nomx.mech.softvf import SoftVf
 from nomx.mech.station import Station
 from nomx.mech.switch import Switch
+from tests.kernel.xsk_port import GEOMETRY
 
 ETH_P_ALL = 3
 PREFIX_LEN = 24
@@ -24,6 +26,23 @@ PREFIX_LEN = 24
 
 def ip4(slot: int) -> str:
     return f"10.79.0.{slot + 1}"
+
+
+def port_of(instance: str, slot: int, *, queues: int = 1, bandwidth_bps: int | None = None) -> MakePort:
+    """What makes an application's soft VF."""
+    return MakePort(
+        instance=instance,
+        port=slot,
+        switch_ifname=names.switch_ifname(slot),
+        ifname=names.device_ifname(slot),
+        mac=names.mac(instance, slot),
+        ip4=ip4(slot),
+        prefix_len=PREFIX_LEN,
+        ip6=names.ip6(instance, slot),
+        queues=queues,
+        mtu_bytes=1500,
+        bandwidth_bps=bandwidth_bps,
+    )
 
 
 class RawPort:
@@ -66,19 +85,7 @@ class Wired:
 
     def port(self, slot: int, *, queues: int = 1, bandwidth_bps: int | None = None) -> MakePort:
         """Make an application's soft VF."""
-        action = MakePort(
-            instance=self.instance,
-            port=slot,
-            switch_ifname=f"s{slot}",
-            ifname=f"a{slot}",
-            mac=names.mac(self.instance, slot),
-            ip4=ip4(slot),
-            prefix_len=PREFIX_LEN,
-            ip6=names.ip6(self.instance, slot),
-            queues=queues,
-            mtu_bytes=1500,
-            bandwidth_bps=bandwidth_bps,
-        )
+        action = port_of(self.instance, slot, queues=queues, bandwidth_bps=bandwidth_bps)
         self.cleanup.callback(self.soft_vf.undo, action)
         self.soft_vf.apply(action)
         return action
@@ -119,3 +126,13 @@ def wired(instance: str) -> Iterator[Wired]:
         switch = Switch(instance)
         cleanup.callback(switch.close, remove=True)
         yield Wired(instance, switch, cleanup)
+
+
+@pytest.fixture
+def umem() -> Iterator[int]:
+    """A memfd with all its pages, large enough for two queues."""
+    length = 2 * GEOMETRY.slice_bytes
+    fd = memory.memfd("test-umem", length)
+    os.posix_fallocate(fd, 0, length)
+    yield fd
+    os.close(fd)

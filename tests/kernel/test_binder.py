@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 import msgspec
 import pytest
 
-from nomx.api.lease import RingSizes, UmemGeometry
+from nomx.api.lease import RingSizes
 from nomx.errors import InvalidRequest, MechanismError, NotSupported
 from nomx.linux import memory, xsk
 from tests.kernel.conftest import Wired
+from tests.kernel.xsk_port import GEOMETRY
 
 pytestmark = [pytest.mark.root, pytest.mark.netns]
-
-GEOMETRY = UmemGeometry(frames_per_queue=256, rings=RingSizes(rx=64, tx=64, fill=128, completion=64))
-
-
-@pytest.fixture
-def umem() -> Iterator[int]:
-    length = 2 * GEOMETRY.slice_bytes
-    fd = memory.memfd("test-umem", length)
-    os.posix_fallocate(fd, 0, length)
-    yield fd
-    os.close(fd)
 
 
 def test_each_queue_is_bound_and_the_mode_is_read_back(wired: Wired, umem: int) -> None:
