@@ -116,6 +116,7 @@ class Launch:
 
         Raises: NomxError: the child's.
         """
+        complete = False
         with open(pipe, "rb") as reports:
             lines = reports.read().splitlines()
         for report in (msgspec.json.decode(line, type=Report) for line in lines):
@@ -124,7 +125,7 @@ class Launch:
             if report.grant is not None:
                 self.grant = report.grant
                 complete = report.grant.counters_fd >= 0
-        if not lines or not complete:
+        if not complete:
             reason = "the process that was to become the application was killed"
             hint = "out of memory? ask for more with --memory, or fewer --frames"
             raise MechanismError(operation="launching the application", reason=reason, hint=hint)

@@ -116,7 +116,7 @@ def test_a_path_that_is_not_there_is_refused_with_its_remedy():
 
 @pytest.mark.parametrize("path", [None, "soft"])
 def test_zerocopy_is_refused_on_a_soft_vf_with_reason_and_remedy(path):
-    with pytest.raises(NotSupported, match="veth.*copy mode"):
+    with pytest.raises(NotSupported, match=r"veth.*copy mode"):
         planned(inventory(), path=path, require=("zerocopy",))
 
 

@@ -61,7 +61,7 @@ def test_release_lets_processes_live_and_kill_does_not(daemon):
 
 def test_only_owner_or_root_releases(daemon):
     daemon.acquire(100, uid=1000)
-    with pytest.raises(NotPermitted, match="uid 1000.*uid 1001"):
+    with pytest.raises(NotPermitted, match=r"uid 1000.*uid 1001"):
         daemon.call(1, m.Release("L1"), uid=1001)
     daemon.call(1, m.Release("L1"), uid=1000)
 

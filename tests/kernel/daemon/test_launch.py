@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from nomx.api.lease import LeaseSpec
+from nomx.api.lease import LeaseSpec, UmemGeometry
 from nomx.client.launch import Launch, Outcome
 from nomx.errors import InvalidRequest, MechanismError, NoDaemon, NomxError, NotPermitted
 from nomx.testing.real_daemon import RealDaemon, prefix_of
@@ -192,6 +192,24 @@ def test_a_refusal_is_the_daemons_own(daemon: RealDaemon, place: Path) -> None:
     with pytest.raises(NomxError, match="cores"):
         run(daemon, script(place, ""), cores=999)
     assert daemon.groups() == set()
+
+
+def test_device_memory_is_charged_to_the_lease(daemon: RealDaemon, place: Path) -> None:
+    ready = place / "ready"
+    os.mkfifo(ready)
+    ready.chmod(0o666)
+    launch = Launch.start(
+        [sys.executable, script(place, "import sys; open(sys.argv[1]).read()"), str(ready)],
+        LeaseSpec(),
+        "nobody",
+        UmemGeometry(frames_per_queue=32768),
+        daemon.path,
+    )
+    with daemon.client() as client:
+        used_bytes = client.show(launch.grant.lease).memory_used_bytes
+    open(ready, "w").close()
+    launch.wait()
+    assert 64 * MIB < (used_bytes or 0) < 96 * MIB
 
 
 def test_a_daemon_that_was_replaced_meanwhile_still_tells_the_end(daemon: RealDaemon, place: Path) -> None:
