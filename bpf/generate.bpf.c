@@ -47,9 +47,8 @@ static __always_inline bool is_answer(struct xdp_md *ctx)
 	struct udphdr *udp = (void *)(ip + 1);
 	__u32 *marker = (void *)(udp + 1);
 
-	return (void *)(marker + 1) <= end && eth->h_proto == bpf_htons(ETH_P_IP) &&
-	       ip->version_ihl == IHL_20 && ip->protocol == IPPROTO_UDP &&
-	       ip->saddr == nomx_target.ip && ip->daddr == nomx_target.own_ip &&
+	return (void *)(marker + 1) <= end && eth->h_proto == bpf_htons(ETH_P_IP) && ip->version_ihl == IHL_20 &&
+	       ip->protocol == IPPROTO_UDP && ip->saddr == nomx_target.ip && ip->daddr == nomx_target.own_ip &&
 	       udp->source == nomx_target.port && udp->dest == nomx_target.own_port &&
 	       udp->len == nomx_target.udp_bytes && *marker == nomx_target.marker;
 }

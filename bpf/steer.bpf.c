@@ -36,8 +36,7 @@ struct {
 
 static __always_inline bool is_ours(const struct nomx_device *device, const __u8 *mac)
 {
-	return mac[0] & 1 || (*(__u32 *)mac == *(__u32 *)device->mac &&
-			      *(__u16 *)(mac + 4) == *(__u16 *)(device->mac + 4));
+	return mac[0] & 1 || same_mac(mac, device->mac);
 }
 
 SEC("xdp")
@@ -65,8 +64,7 @@ int nomx_steer(struct xdp_md *ctx)
 
 		why = NOMX_DROP_NO_XSK;
 		if (queue < NOMX_MAX_QUEUES &&
-		    bpf_redirect_map(&nomx_xsks, device->slot * NOMX_MAX_QUEUES + queue,
-				     XDP_DROP) == XDP_REDIRECT) {
+		    bpf_redirect_map(&nomx_xsks, device->slot * NOMX_MAX_QUEUES + queue, XDP_DROP) == XDP_REDIRECT) {
 			counters->packets++;
 			counters->bytes += bytes;
 			return XDP_REDIRECT;

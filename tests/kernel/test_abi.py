@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 from pathlib import Path
 
 import pytest
 
+import hatch_build
 from nomx.linux import abi
 
-ROOT = Path(__file__).resolve().parents[2]
 OFFSETS = {
     "nomx_port": {
         "version": 0,
@@ -34,16 +33,6 @@ SIZES = {
 }
 
 
-def compiler() -> list[str]:
-    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    command: list[str] = module.compiler()
-    return command
-
-
 def test_the_compiler_lays_the_structs_out_as_python_does(tmp_path: Path) -> None:
     asserted = [f"sizeof(struct {name}) == {size}" for name, size in SIZES.items()]
     asserted += [
@@ -57,7 +46,15 @@ def test_the_compiler_lays_the_structs_out_as_python_does(tmp_path: Path) -> Non
     source = tmp_path / "layout.c"
     lines = [f'_Static_assert({claim}, "{claim}");' for claim in asserted]
     source.write_text("\n".join(['#include "nomx/bpf.h"', '#include "nomx/abi.h"', *lines]) + "\n")
-    command = [*compiler(), "-I", str(ROOT / "bpf/include"), "-c", str(source), "-o", str(tmp_path / "layout.o")]
+    command = [
+        *next(hatch_build.compilers()),
+        "-I",
+        str(hatch_build.SOURCES / "include"),
+        "-c",
+        str(source),
+        "-o",
+        str(tmp_path / "layout.o"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

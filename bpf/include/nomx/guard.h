@@ -31,11 +31,6 @@ struct nd_option {
 	__u8 mac[6];
 } __attribute__((packed));
 
-static __always_inline bool same_mac(const __u8 *a, const __u8 *b)
-{
-	return *(__u32 *)a == *(__u32 *)b && *(__u16 *)(a + 4) == *(__u16 *)(b + 4);
-}
-
 static __always_inline bool same_ip6(const __u8 *a, const __u8 *b)
 {
 	const __u32 *x = (const __u32 *)a, *y = (const __u32 *)b;
@@ -64,8 +59,8 @@ static __always_inline int guard_arp(const struct nomx_port *port, void *head, v
 
 	if ((void *)(arp + 1) > end)
 		return NOMX_DROP_RUNT;
-	if (arp->hardware != bpf_htons(1) || arp->protocol != bpf_htons(ETH_P_IP) ||
-	    arp->hardware_len != 6 || arp->protocol_len != 4)
+	if (arp->hardware != bpf_htons(1) || arp->protocol != bpf_htons(ETH_P_IP) || arp->hardware_len != 6 ||
+	    arp->protocol_len != 4)
 		return NOMX_DROP_ETHERTYPE;
 	if (!same_mac(arp->sender_mac, port->mac))
 		return NOMX_DROP_SPOOFED_MAC;
@@ -99,8 +94,7 @@ static __always_inline int guard_nd_options(const struct nomx_port *port, void *
  * Only a host's part of neighbour discovery: ask for anyone, answer for
  * oneself. Routers and redirects are not an application's to announce.
  */
-static __always_inline int guard_icmpv6(const struct nomx_port *port, void *head, void *end,
-					bool unspecified)
+static __always_inline int guard_icmpv6(const struct nomx_port *port, void *head, void *end, bool unspecified)
 {
 	struct nd_message *nd = head;
 	__u8 *type = head;
