@@ -13,7 +13,9 @@ import hatch_build
 from nomx.linux.bpf import Object
 
 SOURCES = sorted(hatch_build.SOURCES.glob("*.bpf.c"))
-COMPILERS = {Path(command[0]).name: command for command in hatch_build.compilers()}
+COMPILERS = {
+    "ziglang" if "ziglang" in command else Path(command[0]).name: command for command in hatch_build.compilers()
+}
 
 
 @pytest.mark.root
