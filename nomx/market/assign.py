@@ -14,7 +14,7 @@ UPGRADE_PASSES = 2
 CORE = 14
 """How many tenants the search decides anew: all of them, where there are no more."""
 
-MAX_NODES = 1500
+MAX_NODES = 2500
 """Where the search stops and keeps the best allocation found: some 5 ms."""
 
 WORTH_A_SEARCH = 2000
