@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nomx.bench.roundtrip import RoundTrips
     from nomx.bench.station import Station, Target
 
+APPLICATION = "nomx.apps.echo"
 PORT = 7777
 USER = "nobody"
 PREFIXES = tuple(f"10.{second}.0.0/24" for second in range(77, 87))
@@ -163,7 +164,7 @@ def _own_daemon() -> Iterator[None]:
 def _application(spec: LeaseSpec, user: str | None, say: Progress) -> Iterator[Launch]:
     """Have the echo application run for a while."""
     say(f"starting the echo application {f'as {user} ' if user else ''}on {spec.path or 'the best'} path")
-    launch = Launch.start([sys.executable, "-m", "nomx.apps.echo", "--port", str(PORT)], spec, user)
+    launch = Launch.start([sys.executable, "-m", APPLICATION, "--port", str(PORT)], spec, user)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})  # ours, not the application's
     try:
         yield launch
@@ -199,21 +200,20 @@ def _wait_until_answered(target: Target, launch: Launch) -> None:
 
     Raises: MechanismError: it ended, or did not answer in time.
     """
+    reason = f"the application did not answer on {target.address} port {target.port} within {READY_S:g} s"
     deadline = time.monotonic() + READY_S
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as knock:
         knock.settimeout(0.05)
-        while (
-            time.monotonic() < deadline
-            and os.waitid(os.P_PID, launch.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-        ):
+        while time.monotonic() < deadline:
             with contextlib.suppress(OSError):  # nobody listens yet: refused, unreachable or silent
                 knock.sendto(b"nomx", (target.address, target.port))
                 knock.recv(16)
                 return
-    reason = f"the application did not answer on {target.address} port {target.port} within {READY_S:g} s"
-    raise MechanismError(
-        operation="running the demo", reason=reason, hint="run nomx doctor, and nomx run -m nomx.apps.echo"
-    )
+            if os.waitid(os.P_PID, launch.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                reason = "the application ended before it answered"
+                break
+    hint = f"see what it says: nomx run --path {launch.grant.path} -m {APPLICATION}"
+    raise MechanismError(operation="running the demo", reason=reason, hint=hint)
 
 
 @dataclass(frozen=True)
