@@ -21,6 +21,8 @@ COMMANDS = {
     "run": "run an application on its own device",
     "lease": "who holds what",
     "device": "device units, and network namespaces joined to them",
+    "trace": "kernel crossings per packet, and why",
+    "market": "markets to try before one is trusted with a machine",
     "doctor": "what this machine can do, and how to mend what it cannot",
     "daemon": "the daemon that hands resources out",
     "demo": "the paths compared, in one table",

@@ -59,7 +59,7 @@ class SampleWhere(IntEnum):
 class CallRecord(NamedTuple):
     """`struct nomx_call`: the calls of one number that have ended."""
 
-    count: int = 0
+    ended: int = 0
     wall_ns: int = 0
     cpu_ns: int = 0
     errors: int = 0
@@ -69,8 +69,8 @@ class CallRecord(NamedTuple):
     @classmethod
     def total(cls, values: Iterable[bytes]) -> Self:
         """Sum the values of each CPU."""
-        counted = _total(_CALL, values)
-        return cls(*counted[:5], tuple(counted[5:]))
+        ended, wall_ns, cpu_ns, errors, again, *log2_ns = _total(_CALL, values)
+        return cls(ended, wall_ns, cpu_ns, errors, again, tuple(log2_ns))
 
 
 class ThreadRecord(NamedTuple):

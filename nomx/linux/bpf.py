@@ -22,6 +22,8 @@ OBJECTS = Path(__file__).resolve().parent.parent / "_bpf"
 _PER_CPU_TYPES = frozenset({5, 6, 10, 21})
 _INFO_BYTES = 256
 _MAX_MAPS = 64
+_HASH = 1
+_CGROUPS = 1024
 _LIVE_FRAMES = 1 << 1  # BPF_F_TEST_XDP_LIVE_FRAMES
 
 
@@ -299,3 +301,16 @@ def _info(fd: int, request: bytearray | None = None) -> bytes:
 
 def _name(info: bytes, offset: int) -> str:
     return info[offset : offset + 16].split(b"\0")[0].decode()
+
+
+def pin_cgroup_map(path: Path, cgroup: int) -> None:
+    """Pin a hash map with one key, the cgroup's id: the shape that bcc's tools take as `--cgroupmap`.
+
+    Raises: OSError: with the call.
+    """
+    made = check(lib().bpf_map_create(_HASH, b"nomx_cgroupset", 8, 8, _CGROUPS, None), "bpf_map_create")
+    try:
+        Map(made).update(cgroup.to_bytes(8, "little"), bytes(8))
+        check(lib().bpf_obj_pin(made, os.fsencode(path)), f"bpf_obj_pin({path})")
+    finally:
+        os.close(made)

@@ -123,7 +123,8 @@ def fentry() -> Finding:
                 raise OSError(-link, f"attaching to ip_rcv: {os.strerror(-link)}")
             os.close(link)
     except OSError as error:
-        reason = _told(error, "CAP_BPF and CAP_PERFMON, and a kernel that is not locked down")
+        locked = "; an XDP program loads, so the kernel is locked down or built without it"
+        reason = f"{error.strerror}{locked if error.errno == errno.EPERM else ''}"
         return Finding("fentry", available=False, reason=reason, remedy=remedy)
     return Finding("fentry", available=True, reason="a program attaches to a kernel function")
 

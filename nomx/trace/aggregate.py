@@ -60,7 +60,7 @@ def call_lines(now: Snapshot) -> tuple[CallLine, ...]:
             CallLine(
                 name=syscalls.name(number, compat=bool(kind & CALL_COMPAT)),
                 xsk=bool(kind & CALL_XSK),
-                count=call.count + in_progress,
+                count=call.ended + in_progress,
                 in_progress=in_progress,
                 errors=call.errors,
                 again=call.again,

@@ -27,6 +27,7 @@ from nomx.trace.target import Target, group_subject
 
 PREFIX = "nomx-trace"
 _NEVER_STARTED = 127
+_LABEL = 60
 _LOOK_AGAIN_NS = 60_000_000_000
 _END_WITHIN_S = 5.0
 """How long a command that is told to end may take, before it is killed."""
@@ -76,9 +77,9 @@ class Command:
     @property
     def target(self) -> Target:
         """The command as a target of the tracer."""
-        return Target(
-            label=" ".join(self.argv), subject=group_subject(self.group), kind="command", group=self.group, pid=self.pid
-        )
+        words = " ".join(" ".join(self.argv).split())
+        label = words if len(words) <= _LABEL else f"{words[: _LABEL - 1]}…"
+        return Target(label=label, subject=group_subject(self.group), kind="command", group=self.group, pid=self.pid)
 
     def go(self) -> None:
         """Let it exec.

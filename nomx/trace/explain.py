@@ -99,7 +99,7 @@ def _asks_in_vain(report: Report) -> Iterator[Finding]:
             yield (
                 f"it spins on {line.name}, which has nothing for it",
                 f"{line.again:,} of {line.count:,} calls gave EAGAIN",
-                "wait in a blocking call or epoll; where latency forbids that, spin on AF_XDP rings, which costs no call",
+                "wait in a blocking call or epoll; where latency forbids that, spin on AF_XDP rings, without calls",
                 _share_pct(report, line.cpu_ns * line.again / line.count),
             )
 
@@ -207,7 +207,7 @@ def _interrupted(report: Report) -> Iterator[Finding]:
     else:
         yield (
             "interrupts and softirqs of others run on the cores on which it works",
-            f"{share:.0f} % of its threads' CPU time was stolen; of {polls:,} polls of its own device {own:,} were there",
+            f"{share:.0f} % of its threads' CPU time was stolen; {own:,} of {polls:,} own polls ran there",
             "move other devices' interrupts (/proc/irq/*/smp_affinity) and senders to other cores",
             share,
         )

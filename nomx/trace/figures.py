@@ -8,7 +8,7 @@ from typing import Any
 
 from nomx.errors import InvalidRequest, NotSupported
 from nomx.trace.compare import QUANTITIES, Column
-from nomx.trace.report import KINDS
+from nomx.trace.report import KINDS, Report
 
 _SUFFIXES = (".png", ".svg", ".pdf")
 _TIMES = (("call_ns", "in system calls"), ("device_ns", "in polls of the device"), ("user_ns", "in user space"))
@@ -41,6 +41,36 @@ def draw(columns: Sequence[Column], path: Path) -> None:
     upper.legend(fontsize="small")
     lower.legend(fontsize="small")
     figure.savefig(path, dpi=150)
+
+
+def draw_intervals(report: Report, path: Path) -> None:
+    """Draw one trace over time: packets a second, and crossings and nanoseconds per packet.
+
+    Raises: what `check` does.
+    """
+    check(path)
+    figure = _matplotlib().figure.Figure(figsize=(9.0, 9.0), layout="constrained")
+    rate, crossings, times = figure.subplots(3, 1, sharex=True)
+    when = [sample.at_s + sample.seconds / 2 for sample in report.samples]
+    rate.plot(when, [sample.rate(sample.packets.count) for sample in report.samples])
+    rate.set_ylabel("packets/s")
+    for kind in KINDS:
+        values = [sample.per_packet(getattr(sample.crossings, kind)) for sample in report.samples]
+        if any(values):
+            crossings.plot(when, _gaps_as_nan(values), label=kind.replace("_", " "))
+    for key, name in _TIMES:
+        values = [sample.per_packet(getattr(sample.times, key)) for sample in report.samples]
+        times.plot(when, _gaps_as_nan(values), label=name)
+    for axes, heading in ((crossings, "crossings a packet"), (times, "ns a packet")):
+        axes.set_ylabel(heading)
+        if axes.lines:
+            axes.legend(fontsize="small")
+    times.set_xlabel(f"s; {report.kind} {report.target}, packets at {report.packets_at}")
+    figure.savefig(path, dpi=150)
+
+
+def _gaps_as_nan(values: Sequence[float | None]) -> list[float]:
+    return [float("nan") if value is None else value for value in values]
 
 
 def _bars(axes: Any, columns: Sequence[Column], parts: Sequence[tuple[str, str]], heading: str) -> None:

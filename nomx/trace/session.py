@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from nomx.errors import InvalidRequest
 from nomx.linux.symbols import Symbols
-from nomx.trace import aggregate, stacks
+from nomx.trace import aggregate, stacks, timeline
 from nomx.trace.report import Gap, Report, Sample
 from nomx.trace.snapshot import Snapshot
 from nomx.trace.target import Target
@@ -47,6 +47,11 @@ class Session:
     @property
     def targets(self) -> tuple[Target, ...]:
         return self.tracer.targets
+
+    @property
+    def dropped_events(self) -> int:
+        """Events that came after there was room for no more."""
+        return self.dropped_event_bytes // timeline.STRIDE
 
     def start(self) -> None:
         """Begin to count."""

@@ -18,6 +18,9 @@ from nomx.trace.report import Report
 _RECORD = struct.Struct("=8x3Q5I4x")
 """A ring buffer's header, then `struct nomx_event`."""
 
+STRIDE = _RECORD.size
+"""Bytes of one event in what the tracer's ring gives."""
+
 _CPU_TRACKS = 0
 _THREADS_ON_CPUS = -1
 """The processes under which the tracks of CPUs are shown; no real one has these pids."""
