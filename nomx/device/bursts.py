@@ -69,6 +69,12 @@ def refill(queue: XskQueue, index: Numbers) -> int:
 
 
 @compiled
+def frames_given(queue: XskQueue) -> int:
+    """Return how many frames were ever put into the fill ring, modulo 2**32."""
+    return produce_from(queue.fill).position
+
+
+@compiled
 def count_unsent(queue: XskQueue) -> int:
     """Count the packets that wait in the tx ring."""
     return unsent(queue.tx, produce_from(queue.tx))

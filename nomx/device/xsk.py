@@ -14,12 +14,11 @@ import numpy as np
 
 from nomx.api.lease import DeviceGrant
 from nomx.device.base import Batch, DeviceStatistics
-from nomx.device.bursts import collect_sent, count_unsent, receive_burst, refill, send_burst
+from nomx.device.bursts import collect_sent, count_unsent, frames_given, receive_burst, refill, send_burst
 from nomx.device.queue import XskQueue
 from nomx.errors import InvalidRequest, LeaseRevoked
 from nomx.linux import memory, xsk
 from nomx.linux.xsk import Ring as RingKind
-from nomx.ring.atomics import load_relaxed
 from nomx.ring.rings import Ring
 from nomx.ring.umem import FramePool, Numbers, Umem
 from nomx.wire.ethernet import HEADER_BYTES
@@ -93,7 +92,7 @@ class XskDevice:
 
     def _refuse_second_opening(self) -> None:
         """Refuse a queue that was used before: its frames are wherever the first user left them."""
-        if load_relaxed(self.queue.fill.producer) != 0:
+        if frames_given(self.queue) != 0:
             raise InvalidRequest(
                 field="device", value=f"{self._ifname}, in use already", expected="to be opened once in a lease's life"
             )
