@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,17 +57,18 @@ def measure(station: Station, course: Course, *, count: int, cpu: int = 0, warm_
     Raises: OSError: the station's interface takes no XSK.
     """
     frame = np.frombuffer(course.request(64), np.uint8)
-    times = np.zeros(count, np.int64)
+    times, timespec = np.zeros(count, np.int64), np.zeros(2, np.int64)
     with station.program("nomx_client", course, 64) as loaded, _client(station) as client:
         loaded.maps["nomx_clients"].update(bytes(4), client.fd.to_bytes(4, "little"))
         with pinned(cpu):
-            _ping(client.rx, client.tx, client.fill, client.completion, client.fd, client.umem, frame, times[:warm_up])
-            lost = _ping(client.rx, client.tx, client.fill, client.completion, client.fd, client.umem, frame, times)
+            _ping(client, frame, np.zeros(warm_up, np.int64), timespec.ctypes.data)
+            lost = _ping(client, frame, times, timespec.ctypes.data)
     return RoundTrips.of(times[times > 0], int(lost))
 
 
-@dataclass(frozen=True)
-class _Client:
+class _Client(NamedTuple):
+    """The client's XSK, as compiled code takes it."""
+
     rx: Ring
     tx: Ring
     fill: Ring
@@ -109,19 +111,12 @@ def _mapped(fd: int, kind: xsk.Ring, cleanup: contextlib.ExitStack) -> Ring:
 
 
 @compiled
-def _ping(
-    rx: Ring,
-    tx: Ring,
-    fill: Ring,
-    completion: Ring,
-    fd: int,
-    umem: int,
-    request: NDArray[np.uint8],
-    times: NDArray[np.int64],
-) -> int:
-    """Send a request for each entry of *times*, one at a time, and set it to the answer's time in ns, or to 0: lost."""
-    timespec = np.zeros(2, np.int64)
-    clock = timespec.ctypes.data
+def _ping(client: _Client, request: NDArray[np.uint8], times: NDArray[np.int64], clock: int) -> int:
+    """Send a request for each entry of *times*, one at a time, and set it to the answer's time in ns, or to 0: lost.
+
+    *clock* is the address of 16 bytes to read the time through.
+    """
+    rx, tx, fill, completion = client.rx, client.tx, client.fill, client.completion
     received, sending = rings.consume_from(rx), rings.produce_from(tx)
     giving, done = rings.produce_from(fill), rings.consume_from(completion)
     if giving.position == 0:  # the socket's first use
@@ -133,7 +128,7 @@ def _ping(
     for number in range(times.size):
         sequence = sending.position
         address = (sequence % _TX_FRAMES) * FRAME_BYTES
-        frame = bytes_at(umem + address, FRAME_BYTES)
+        frame = bytes_at(client.umem + address, FRAME_BYTES)
         for i in range(request.size):
             frame[i] = request[i]
         for i in range(8):
@@ -144,7 +139,7 @@ def _ping(
         rings.put_packet(tx, sending.position, address, request.size)
         start = calls.monotonic_ns(clock)
         sending = rings.submit(tx, sending, 1)
-        calls.wake_tx(fd)
+        calls.wake_tx(client.fd)
         times[number] = 0
         while times[number] == 0:
             received = rings.peek(rx, received)
@@ -155,7 +150,7 @@ def _ping(
                     break
                 continue
             answer_at, _length = rings.get_packet(rx, received.position)
-            answer = bytes_at(umem + answer_at, request.size)
+            answer = bytes_at(client.umem + answer_at, request.size)
             got = np.int64(0)
             for i in range(8):
                 got = got | np.int64(answer[_SEQUENCE_AT + i]) << (8 * i)
