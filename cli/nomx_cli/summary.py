@@ -163,7 +163,10 @@ def _line(heading: str, text: str) -> str:
 
 def _why_not_better(mode: Mode | None, verdicts: tuple[Verdict, ...]) -> list[str]:
     lines = [_line("", f"not better: {mode.why}")] if mode and mode.why else []
-    return lines + [_line("", f"not {verdict.path}: {verdict.reason}") for verdict in verdicts]
+    for verdict in verdicts:
+        reason = "it is there, but was not asked for" if verdict.available else verdict.reason
+        lines.append(_line("", f"not {verdict.path}: {reason}"))
+    return lines
 
 
 def _device_lines(device: DeviceGrant) -> list[str]:
@@ -193,7 +196,8 @@ def _crossing_lines(crossings: Crossings | None, shares: Mapping[str, float], un
     kinds = crossings.__struct_fields__
     lines = [_line("crossings", ", ".join(f"{number(getattr(crossings, kind))} {_words(kind)}" for kind in kinds))]
     if shares:
-        lines.append(_line("a packet", ", ".join(f"{number(shares[kind])} {_words(kind)}" for kind in kinds)))
+        told = ", ".join(f"{number(shares[kind])} {_words(kind)}" for kind in kinds)
+        lines.append(_line("a packet", f"{told} (start and end of the application included)"))
     return lines
 
 

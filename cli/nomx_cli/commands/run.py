@@ -208,6 +208,7 @@ class Ticker:
         import threading
 
         self._launch = launch
+        self._as_json = settings().as_json  # the thread has no command's context to ask
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._tell, name="nomx-ticker", daemon=True)
 
@@ -225,7 +226,7 @@ class Ticker:
         while not self._ended.wait(LIVE_INTERVAL_S):
             now, counters = time.monotonic(), self._launch.counters()
             since = {name: counters[name] - before[name] for name in counters}
-            if settings().as_json:
+            if self._as_json:
                 show_json({"seconds": now - then, "counters": since}, err=True)
             else:
                 click.echo(f"nomx: {live_line(since, now - then)}", err=True)
