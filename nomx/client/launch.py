@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -130,10 +130,13 @@ class Launch:
             hint = "out of memory? ask for more with --memory, or fewer --frames"
             raise MechanismError(operation="launching the application", reason=reason, hint=hint)
 
-    def wait(self) -> Outcome:
-        """Pass signals on until the application ends; then wait for its lease to end, and tell how it was."""
+    def wait(self, observe: Callable[[dict[str, int]], None] | None = None) -> Outcome:
+        """Pass signals on until the application ends; then wait for its lease to end, and tell how it was.
+
+        Meanwhile *observe* is called about once a second with what `counters` reads.
+        """
         try:
-            status = self._wait_for_exit()
+            status = self._wait_for_exit(observe)
             ended_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
             code = 128 + ended_by if ended_by is not None else os.WEXITSTATUS(status)
             totals = self.counters()
@@ -146,7 +149,7 @@ class Launch:
         """Read what the application's I/O library has counted so far; until `wait` has returned."""
         return counters.totals(os.pread(self._counters_fd, counters.PAGE_BYTES, 0))
 
-    def _wait_for_exit(self) -> int:
+    def _wait_for_exit(self, observe: Callable[[dict[str, int]], None] | None) -> int:
         """Return the child's wait status."""
         while True:
             info = signal.sigtimedwait(_WATCHED, _LOOK_S)
@@ -156,6 +159,8 @@ class Launch:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 return status
+            if info is None and observe is not None:
+                observe(self.counters())
 
     def _final_status(self) -> tuple[LeaseStatus | None, str]:
         if self._socket is None:

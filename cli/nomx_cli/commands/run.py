@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,8 @@ from nomx_cli.summary import grant_lines, live_line, report, report_lines
 
 if TYPE_CHECKING:
     from nomx.api.messages import Planned
-    from nomx.client.launch import Launch
 
 STATS = ("end", "live", "none")
-LIVE_INTERVAL_S = 1.0
 _GEOMETRY = UmemGeometry()
 
 
@@ -186,11 +185,7 @@ def run(argv: list[str], spec: LeaseSpec, user: str | None, umem: UmemGeometry, 
     if not settings().as_json:
         for line in grant_lines(launch.grant):
             click.echo(f"nomx: {line}", err=True)
-    if stats == "live":
-        with Ticker(launch):
-            outcome = launch.wait()
-    else:
-        outcome = launch.wait()
+    outcome = launch.wait(Ticker() if stats == "live" else None)
     if stats != "none":
         told = report(launch.grant, outcome.status, outcome.counters, outcome.exit_code, outcome.signal)
         if settings().as_json:
@@ -202,32 +197,19 @@ def run(argv: list[str], spec: LeaseSpec, user: str | None, umem: UmemGeometry, 
 
 
 class Ticker:
-    """Tells, once a second while an application runs, what its I/O library counted in that second."""
+    """Tells what an application's I/O library has counted since the time before."""
 
-    def __init__(self, launch: Launch) -> None:
-        import threading
+    def __init__(self) -> None:
+        self._before: dict[str, int] = {}
+        self._then_ns = time.monotonic_ns()
 
-        self._launch = launch
-        self._as_json = settings().as_json  # the thread has no command's context to ask
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._tell, name="nomx-ticker", daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _tell(self) -> None:
-        import time
-
-        before, then = self._launch.counters(), time.monotonic()
-        while not self._ended.wait(LIVE_INTERVAL_S):
-            now, counters = time.monotonic(), self._launch.counters()
-            since = {name: counters[name] - before[name] for name in counters}
-            if self._as_json:
-                show_json({"seconds": now - then, "counters": since}, err=True)
-            else:
-                click.echo(f"nomx: {live_line(since, now - then)}", err=True)
-            before, then = counters, now
+    def __call__(self, counters: dict[str, int]) -> None:
+        """Take the counters as they are now, and tell what is new."""
+        now_ns = time.monotonic_ns()
+        seconds = (now_ns - self._then_ns) / 1e9
+        since = {name: count - self._before.get(name, 0) for name, count in counters.items()}
+        if settings().as_json:
+            show_json({"seconds": seconds, "counters": since}, err=True)
+        else:
+            click.echo(f"nomx: {live_line(since, seconds)}", err=True)
+        self._before, self._then_ns = counters, now_ns
