@@ -76,6 +76,11 @@ class Menu:
         return min(self.switching_cost, point.value // STAY_SHARE)
 
     @cached_property
+    def by_value(self) -> tuple[int, ...]:
+        """The points by index, the most valued first: wishes where nothing has a price. Ties go as listed."""
+        return tuple(sorted(range(len(self.points)), key=lambda index: -self.points[index].value))
+
+    @cached_property
     def table(self) -> tuple[int, ...]:
         """Quanta of choice 0 (nothing) to MAX_POINTS in one row, absent points as nothing."""
         if not self.points:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nomx.market.money import MICRO, Quanta, fits, minus, plus
-from nomx.market.policy import Case, Outcome, Tenant, by_value, favourite, serve, unpriced
+from nomx.market.policy import Case, Outcome, Tenant, favourite, serve, unpriced
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Karma:
             _lend(s, [w[r] for w in wants], wealth[r], int(self.alpha * s / len(tenants))) if tenants else []
             for r, s in enumerate(case.supply)
         ]
-        wishes = [by_value(tenant) for tenant in tenants]
+        wishes = [tenant.menu.by_value for tenant in tenants]
         within = serve(tenants, wishes, case.supply, list(zip(*lent, strict=True)))
         kept = {tenant.name: tuple(column[place] for column in wealth) for place, tenant in enumerate(tenants)}
         return unpriced(case, tenants, serve(tenants, wishes, case.supply, choices=within), kept)

@@ -126,14 +126,9 @@ class Policy(Protocol):
         """
 
 
-def by_value(tenant: Tenant) -> list[int]:
-    """A tenant's points by index, the most valued first: its wishes where nothing has a price. Ties go as listed."""
-    return sorted(range(len(tenant.menu.points)), key=lambda index: -tenant.menu.points[index].value)
-
-
 def favourite(tenant: Tenant, nothing: Quanta) -> Quanta:
     """The bundle a tenant asks for where nothing has a price and it may name only one."""
-    return tenant.menu.points[by_value(tenant)[0]].quanta if tenant.menu.points else nothing
+    return tenant.menu.points[tenant.menu.by_value[0]].quanta if tenant.menu.points else nothing
 
 
 def serve(

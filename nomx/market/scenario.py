@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
@@ -127,6 +128,19 @@ def read_scenario(text: str) -> Scenario:
         raise InvalidRequest(field="scenario", value=str(error), expected="a scenario in TOML") from error
     check_scenario(scenario)
     return scenario
+
+
+def changed(scenario: Scenario, settings: Mapping[str, object]) -> Scenario:
+    """Return *scenario* with some *settings* replaced.
+
+    Raises: InvalidRequest: an unknown setting, or a value out of bounds; the setting is named.
+    """
+    try:
+        replaced = msgspec.convert(msgspec.to_builtins(scenario) | dict(settings), Scenario)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(field="scenario", value=str(error), expected="settings within their bounds") from error
+    check_scenario(replaced)
+    return replaced
 
 
 def check_scenario(scenario: Scenario) -> None:

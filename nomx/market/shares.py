@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import reduce
 
 from nomx.market.money import Quanta, fits, plus
-from nomx.market.policy import Case, Outcome, Tenant, by_value, favourite, serve, unpriced
+from nomx.market.policy import Case, Outcome, Tenant, favourite, serve, unpriced
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class StaticShares:
     def clear(self, case: Case) -> Outcome:
         total = sum(tenant.weight for tenant in case.tenants)
         room = [tuple(supply * t.weight // total for supply in case.supply) for t in case.tenants]
-        wishes = [by_value(tenant) for tenant in case.tenants]
+        wishes = [tenant.menu.by_value for tenant in case.tenants]
         return unpriced(case, case.tenants, serve(case.tenants, wishes, case.supply, room))
 
 
@@ -38,7 +38,7 @@ class FirstCome:
 
     def clear(self, case: Case) -> Outcome:
         queue = sorted(case.tenants, key=lambda tenant: _held(tenant) < 0)
-        wishes = [by_value(tenant) for tenant in queue]
+        wishes = [tenant.menu.by_value for tenant in queue]
         kept = [_held(tenant) for tenant in queue]
         if not fits(_total(queue, kept, case.goods.nothing), case.supply):
             kept = serve(queue, [[index] if index >= 0 else [] for index in kept], case.supply)
@@ -70,7 +70,7 @@ class WeightedShares:
 
     def clear(self, case: Case) -> Outcome:
         tenants = sorted(case.tenants, key=lambda tenant: -tenant.weight)
-        wishes = [by_value(tenant) for tenant in tenants]
+        wishes = [tenant.menu.by_value for tenant in tenants]
         wants = [favourite(tenant, case.goods.nothing) for tenant in tenants]
         weights = [tenant.weight for tenant in tenants]
         shares = [max_min(s, [want[r] for want in wants], weights) for r, s in enumerate(case.supply)]

@@ -79,6 +79,8 @@ class Comparison:
     title: str
     bound: float
     """An upper bound on mean welfare, in credits a second, floors aside."""
+    bounds: tuple[tuple[float, float], ...]
+    """The instants for which the bound was computed: (hours, credits a second)."""
     results: tuple[Result, ...]
 
 
@@ -92,7 +94,8 @@ def simulate(scenario: Scenario, progress: Progress = lambda *_: None) -> Compar
     results = tuple(
         _Run(scenario, policy_named(name)).through(happenings, bounds, progress) for name in scenario.policies
     )
-    return Comparison(scenario.title, fmean(bounds.values()), results)
+    sampled = tuple((period * scenario.period_s / 3600, bound) for period, bound in bounds.items())
+    return Comparison(scenario.title, fmean(bounds.values()), sampled, results)
 
 
 def _bounds(scenario: Scenario, happenings: Iterable[Event], progress: Progress) -> dict[int, float]:
