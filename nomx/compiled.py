@@ -42,7 +42,14 @@ if sys.byteorder != "little":
     )
 
 _HERE = Path(__file__).parent
-_ROOMS = ("ring", "wire", "device", "stack", "sockets", "app")
+ROOMS = ("compiled", "ring", "wire", "device", "stack", "sockets", "app")
+"""The modules and packages of nomx that compiled code is made of."""
+
+_OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "_nrt": False,  # no reference counts: arrays are borrowed, and what would allocate does not compile
+    "no_cfunc_wrapper": True,  # nobody calls from C, and making the entry takes time
+}
 
 _log = logging.getLogger("nomx.compiled")
 
@@ -57,9 +64,19 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     return _jit(function)
 
 
-def uncached(function: Callable[P, R], *, boundscheck: bool = False) -> Callable[P, R]:
-    """Compile a function that is cached only as part of what it is inlined into."""
-    return cast(Callable[P, R], numba.njit(forceinline=True, nogil=True, boundscheck=boundscheck)(function))
+def inlined_uncached(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a building block whose code is kept only as part of what it is inlined into."""
+    return cast(Callable[P, R], numba.njit(**_OPTIONS, forceinline=True)(function))
+
+
+def compiled_uncached(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a function that Python calls, anew in each process."""
+    return cast(Callable[P, R], numba.njit(**_OPTIONS)(function))
+
+
+def application(function: Callable[P, R], *, boundscheck: bool) -> Callable[P, R]:
+    """Compile a function of the application's, which may allocate, to be inlined into the loop."""
+    return cast(Callable[P, R], numba.njit(nogil=True, forceinline=True, boundscheck=boundscheck)(function))
 
 
 def intrinsic_for(twin: Callable[P, R]) -> Callable[[Callable[..., Any]], Callable[P, R]]:
@@ -74,11 +91,11 @@ def intrinsic_for(twin: Callable[P, R]) -> Callable[[Callable[..., Any]], Callab
 def _jit(function: Callable[P, R], **options: Any) -> Callable[P, R]:
     folder = cache_folder()
     if PLAIN_PYTHON or folder is None:
-        return cast(Callable[P, R], numba.njit(nogil=True, _nrt=False, **options)(function))
+        return cast(Callable[P, R], numba.njit(**_OPTIONS, **options)(function))
     users_own = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(folder)  # read when the decorator runs, and the user's own functions keep theirs
     try:
-        return cast(Callable[P, R], numba.njit(nogil=True, _nrt=False, cache=True, no_cfunc_wrapper=True, **options)(function))
+        return cast(Callable[P, R], numba.njit(**_OPTIONS, cache=True, **options)(function))
     finally:
         numba.config.CACHE_DIR = users_own
 
@@ -100,8 +117,9 @@ def cache_folder() -> Path | None:
 def _fingerprint() -> str:
     """Hash all of the data path's source, and the versions of what compiles it."""
     digest = hashlib.blake2b(digest_size=10)
-    digest.update(repr((sys.version, numba.__version__, llvmlite.__version__, np.__version__)).encode())
-    sources = [_HERE / "compiled.py", *(path for room in _ROOMS for path in (_HERE / room).glob("*.py"))]
-    for path in sorted(sources):
+    versions = (sys.version, numba.__version__, llvmlite.__version__, np.__version__)
+    options = (numba.config.OPT, numba.config.BOUNDSCHECK)
+    digest.update(repr((versions, options)).encode())
+    for path in sorted(path for room in ROOMS for path in (*_HERE.glob(f"{room}.py"), *(_HERE / room).glob("*.py"))):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()

@@ -39,6 +39,7 @@ NAMES = (
     "empty_polls",
     "drop_arp",
     "drop_icmp_checksum",
+    "tx_errors",
 )
 """Counter *i* of a row. `drop_*` are frames that were given back unanswered, by reason."""
 

@@ -1,0 +1,1 @@
+"""Programs on nomx, for use and as examples."""

@@ -147,3 +147,13 @@ def bytes_at(_context: Any, _address: Any, _length: Any) -> Any:
         return array._getvalue()
 
     return _BYTES(types.int64, types.int64), emit
+
+
+@intrinsic_for(ctypes.c_void_p)
+def pointer_at(_context: Any, _address: Any) -> Any:
+    """Make a pointer of an address, as `numba.carray` wants it."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+
+    return types.voidptr(types.int64), emit

@@ -129,8 +129,8 @@ def receive_messages(fd: int, messages: int, count: int) -> int:
 
 @inlined
 def send_messages(fd: int, messages: int, count: int) -> int:
-    """Send up to *count* datagrams of struct mmsghdr at *messages*, without waiting; how many. sendmmsg(2)."""
-    sent = _sendmmsg(fd, messages, count, MSG_DONTWAIT)
+    """Send up to *count* datagrams of struct mmsghdr at *messages*, waiting for room; how many. sendmmsg(2)."""
+    sent = _sendmmsg(fd, messages, count, 0)
     return sent if sent >= 0 else -_last_errno()
 
 

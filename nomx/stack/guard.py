@@ -19,6 +19,7 @@ from typing import Any
 from numba import types
 from numba.core import cgutils
 from numba.core.callconv import RETCODE_USEREXC
+from numba.core.errors import TypingError
 
 from nomx.compiled import intrinsic_for
 
@@ -40,6 +41,8 @@ def guarded(context: Any, function: Any, *arguments: Any) -> Any:
     """Call a compiled function that returns an integer: (NOTHING_PENDING, its result), or (what it raised, 0)."""
     flat = arguments[0].types if isinstance(arguments[0], types.BaseTuple) else arguments
     called = function.get_call_type(context, tuple(flat), {})
+    if not isinstance(called.return_type, types.Integer):
+        raise TypingError(f"a handler returns an integer, and this one {called.return_type}")
     signature = types.UniTuple(types.int64, 2)(function, types.StarArgTuple(flat))
 
     def emit(target: Any, builder: Any, _signature: Any, values: Any) -> Any:

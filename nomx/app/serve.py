@@ -1,0 +1,222 @@
+"""`nomx.serve`: the registered handlers on the path of the grant, one loop a queue, until a signal says stop.
+
+    grant with a device ── one `serve_queue` thread for each XSK
+    any other, or none ─── one `serve_sockets` thread over ordinary UDP sockets
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from ipaddress import IPv4Address
+from typing import Any
+
+import numpy as np
+
+from nomx.api import counters as page
+from nomx.api.lease import DeviceGrant, Grant
+from nomx.app import grant as grants
+from nomx.app.control import DEFAULT_SPIN_US, Bell, LoopControl, spin_ns_of
+from nomx.app.generate import Program, Progress
+from nomx.app.handlers import REGISTRY, Registry
+from nomx.app.worker import Worker
+from nomx.device.xsk import XskDevice, revoked
+from nomx.errors import InvalidRequest, MechanismError
+from nomx.linux import memory
+from nomx.sockets.messages import KernelPorts
+from nomx.stack.interface import Counters, Interface
+from nomx.types import CpuSet
+from nomx.wire.ethernet import parse_mac
+
+_log = logging.getLogger("nomx.app")
+
+_STOP_DEADLINE_S = 2.0
+_DRAIN_DEADLINE_S = 0.05
+_LOOK_S = 0.5
+
+
+def serve(
+    *,
+    wait: str = "adaptive",
+    spin_us: float = DEFAULT_SPIN_US,
+    udp_checksums: bool = True,
+    address: str = "",
+    progress: Callable[[Progress], None] | None = None,
+    registry: Registry = REGISTRY,
+) -> dict[str, int]:
+    """Answer datagrams with the registered handlers until SIGINT or SIGTERM; the counters' totals.
+
+    *wait*: `adaptive` looks at empty rings for *spin_us* and then sleeps, `spin` never sleeps,
+    `interrupt` sleeps at once. On the kernel path, where looking is a system call, `adaptive` is
+    `interrupt`. *udp_checksums* False neither checks nor makes them. *address*: where the kernel
+    path's sockets listen, by default on all of this host's. *progress* is called during a first compile.
+
+    Raises: InvalidRequest: no handler, one that does not compile, a bad argument. NotPermitted,
+        MechanismError: a port cannot be had (kernel path), or a handler does not return at the end.
+        LeaseRevoked: the device was taken away.
+    """
+    registry.served = True
+    if not len(registry):
+        raise InvalidRequest(field="handlers", value="none", expected="a function under @nomx.udp(port) before serve()")
+    spin_ns = spin_ns_of(wait, spin_us)
+    grant = grants.load()
+    rows = _counter_rows(grant)
+    before = page.totals(rows.tobytes())
+    program = Program(registry)
+    with contextlib.ExitStack() as stack:
+        bell = stack.enter_context(Bell())
+        if grant is not None and grant.device is not None:
+            workers = _queue_workers(stack, grant, grant.device, program, rows, bell, spin_ns, udp_checksums, progress)
+        else:
+            kernel_spin_ns = 0 if wait == "adaptive" else spin_ns
+            workers = _socket_workers(stack, grant, program, rows, bell, kernel_spin_ns, address, progress)
+        _run(workers)
+    _raise_what_ended(workers, grant)
+    after = page.totals(rows.tobytes())
+    return {name: after[name] - before[name] for name in page.NAMES}
+
+
+def _counter_rows(grant: Grant | None) -> Counters:
+    """Map the counters page that the launcher made, or make one that only this process sees: (queues, slots)."""
+    shape = (page.MAX_QUEUES, page.SLOTS)
+    if grant is None or grant.counters_fd < 0:
+        return np.zeros(shape, np.int64)
+    import ctypes
+
+    address = memory.map_shared(grant.counters_fd, page.PAGE_BYTES)
+    words = (ctypes.c_int64 * (page.PAGE_BYTES // 8)).from_address(address)
+    mapped: Counters = np.ctypeslib.as_array(words).reshape(shape)
+    return mapped
+
+
+def _queue_workers(
+    stack: contextlib.ExitStack,
+    grant: Grant,
+    device: DeviceGrant,
+    program: Program,
+    rows: Counters,
+    bell: Bell,
+    spin_ns: int,
+    udp_checksums: bool,
+    progress: Callable[[Progress], None] | None,
+) -> list[Worker]:
+    """Make one worker for each queue of the device, compiled and ready to start."""
+    interface = Interface(
+        mac=parse_mac(device.mac),
+        ip4=int(IPv4Address(device.ip4)),
+        mtu_bytes=device.mtu_bytes,
+        udp_checksums=int(udp_checksums),
+    )
+    workers = []
+    for number, cpu in enumerate(_cpus(grant, device.queues)):
+        opened = stack.enter_context(XskDevice(device, number, grant.lease))
+        opened.receive_with_all()
+        control = LoopControl([opened.queue.fd], bell, spin_ns)
+        arguments = (opened.queue, interface, control.addresses, rows[number], program.states())
+        program.compile("run_queue", arguments, progress)
+        workers.append(_worker(f"nomx-queue-{number}", program.run_queue, arguments, control, rows[number], cpu, opened))
+    _log.info("serving lease=%s ip4=%s ports=%s queues=%d", grant.lease, device.ip4, program.ports, device.queues)
+    return workers
+
+
+def _worker(
+    name: str,
+    run: Callable[..., int],
+    arguments: Sequence[Any],
+    control: LoopControl,
+    counters: Counters,
+    cpu: int | None,
+    device: XskDevice,
+) -> Worker:
+    def loop() -> int:
+        code = run(*arguments)
+        if control.stopped and code == 0:
+            _drain(device)
+        return code
+
+    return Worker(name, loop, control, counters, cpu)
+
+
+def _drain(device: XskDevice) -> None:
+    """See the last answers off before the rings are unmapped."""
+    deadline = time.monotonic() + _DRAIN_DEADLINE_S
+    while device.flush() and time.monotonic() < deadline:
+        time.sleep(0)
+
+
+def _socket_workers(
+    stack: contextlib.ExitStack,
+    grant: Grant | None,
+    program: Program,
+    rows: Counters,
+    bell: Bell,
+    spin_ns: int,
+    address: str,
+    progress: Callable[[Progress], None] | None,
+) -> list[Worker]:
+    """Make the kernel path's worker, compiled and ready to start."""
+    if grant is None:
+        _log.warning("no grant: serving ports %s with kernel sockets (start with `nomx run` for a device)", program.ports)
+    ports = KernelPorts(program.ports, address)
+    stack.callback(ports.close)
+    control = LoopControl(ports.fds(), bell, spin_ns)
+    arguments = (ports.sockets, control.addresses, rows[0], program.states())
+    program.compile("run_sockets", arguments, progress)
+    cpu = _cpus(grant, 1)[0] if grant is not None else None
+    return [Worker("nomx-sockets", lambda: program.run_sockets(*arguments), control, rows[0], cpu)]
+
+
+def _cpus(grant: Grant, workers: int) -> list[int | None]:
+    """Choose a CPU for each worker, where the lease has exclusive ones; the cgroup keeps it to the others anyway."""
+    own = sorted(CpuSet.parse(grant.cpus)) if grant.exclusive else []
+    return [own[number % len(own)] if own else None for number in range(workers)]
+
+
+def _run(workers: Sequence[Worker]) -> None:
+    """Start the workers, wait until a signal or their own end, and stop them."""
+    done = threading.Event()
+    with _signals_set(done):
+        for worker in workers:
+            worker.thread.start()
+        while not done.is_set() and not any(worker.ended.is_set() for worker in workers):
+            done.wait(_LOOK_S)
+    for worker in workers:
+        worker.control.stop()
+    deadline = time.monotonic() + _STOP_DEADLINE_S
+    for worker in workers:
+        worker.thread.join(max(0.0, deadline - time.monotonic()))
+    stuck = [worker.thread.name for worker in workers if worker.thread.is_alive()]
+    if stuck:
+        raise MechanismError(
+            operation="stop serving",
+            reason=f"{', '.join(stuck)} still busy after {_STOP_DEADLINE_S:.0f} s: a handler does not return",
+            hint="look for an endless loop in the handlers",
+        )
+
+
+@contextlib.contextmanager
+def _signals_set(done: threading.Event) -> Iterator[None]:
+    """Have SIGINT and SIGTERM set *done*, where this thread may: in another, only the workers' end does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: done.set()) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _raise_what_ended(workers: Sequence[Worker], grant: Grant | None) -> None:
+    for worker in workers:
+        if worker.failure is not None:
+            raise worker.failure
+        if worker.gone:
+            device = grant.device if grant is not None else None
+            raise revoked(grant.lease if grant else "", device.ifname if device else "kernel sockets", worker.gone)

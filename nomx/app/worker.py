@@ -1,0 +1,79 @@
+"""A worker: the thread that runs one serve loop, on its own CPU where the lease has one for it."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from nomx.app.control import LoopControl
+from nomx.stack.counted import HANDLER_ERRORS
+from nomx.stack.interface import Counters
+
+_log = logging.getLogger("nomx.app")
+
+_DOWN_GRACE_S = 1.0
+"""How long a device may be down (its link is being changed) before it counts as taken away."""
+
+_DOWN_STEP_S = 0.02
+
+
+class Worker:
+    """Runs *loop* until it ends, and reports what ended it."""
+
+    def __init__(
+        self, name: str, loop: Callable[[], int], control: LoopControl, counters: Counters, cpu: int | None
+    ) -> None:
+        self._loop = loop
+        self._counters = counters
+        self._cpu = cpu
+        self._reported = False
+        self.control = control
+        self.ended = threading.Event()
+        self.gone = 0
+        """The errno by which the device went, 0 when it did not."""
+        self.failure: BaseException | None = None
+        self.thread = threading.Thread(target=self._work, name=name, daemon=True)
+
+    def _work(self) -> None:
+        try:
+            if self._cpu is not None:
+                os.sched_setaffinity(0, {self._cpu})
+            self._serve()
+        except BaseException as failure:
+            self.failure = failure
+        finally:
+            self.ended.set()
+
+    def _serve(self) -> None:
+        down_since = 0.0
+        while not self.control.stopped:
+            errors = self._counters[HANDLER_ERRORS]
+            code = 0
+            try:
+                code = self._loop()
+            except Exception as error:
+                if self._counters[HANDLER_ERRORS] == errors:
+                    raise  # it was not a handler
+                self._report(error)
+            now = time.monotonic()
+            if code == 0:
+                down_since = 0.0
+            elif code != -errno.ENETDOWN or (down_since and now - down_since > _DOWN_GRACE_S):
+                self.gone = -code
+                return
+            else:
+                down_since = down_since or now
+                time.sleep(_DOWN_STEP_S)
+
+    def _report(self, error: Exception) -> None:
+        """Log the first exception of a handler, with the line it came from; further ones are counted only."""
+        if not self._reported:
+            self._reported = True
+            _log.error(
+                "a handler raised: the datagram is dropped and counted as handler_errors, and further ones only counted",
+                exc_info=error,
+            )
