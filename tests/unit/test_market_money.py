@@ -27,7 +27,9 @@ def test_the_dearest_bundle_of_the_largest_host_fits_in_64_bits() -> None:
     assert cost((MAX_RATE,) * MAX_RESOURCES, (MAX_QUANTA,) * MAX_RESOURCES) < 2**63
 
 
-@pytest.mark.parametrize(("text", "micro"), [(1, 10**6), ("0.0000015", 2), ("0.0000025", 2), (0.1, 100_000), ("1e3", 10**9)])
+@pytest.mark.parametrize(
+    ("text", "micro"), [(1, 10**6), ("0.0000015", 2), ("0.0000025", 2), (0.1, 100_000), ("1e3", 10**9)]
+)
 def test_credits_are_read_exactly(text: float | str, micro: int) -> None:
     assert micro_credits(text, "price") == micro
 
