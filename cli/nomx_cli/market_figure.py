@@ -77,17 +77,17 @@ def _draw_prices(axis: Any, result: Result) -> None:
         COLOURS, result.prices.items(), zip(*result.series.prices, strict=True), strict=False
     ):
         average = sum(column) / len(column)
-        axis.plot(
-            hours, [price / average for price in _thinned(column)], color=colour, label=f"{name} (mean {mean:.3g})"
-        )
+        axis.plot(hours, [price / average for price in _thinned(column)], color=colour, label=f"{name} ({mean:.3g})")
     axis.set_yscale("log")
-    axis.set_ylabel(f"{result.policy}: price / mean")
+    axis.set_ylabel(f"{result.policy}: price / (mean)")
     _explain(axis)
 
 
 def _explain(axis: Any) -> None:
     """Put the legend above the lines, where it hides none."""
-    axis.legend(ncols=4, fontsize="small", loc="lower left", bbox_to_anchor=(0.0, 1.0), frameon=False)
+    axis.legend(
+        ncols=4, columnspacing=1.2, fontsize="small", loc="lower left", bbox_to_anchor=(0.0, 1.0), frameon=False
+    )
 
 
 def _thinned(numbers: Any) -> list[Any]:
