@@ -97,19 +97,15 @@ def _as_root(instance: str, seconds: float, say: Progress) -> Table:
     os.environ["NOMX_INSTANCE"] = instance
     os.environ.pop("NOMX_SOCKET", None)  # that of another daemon
     say("starting a daemon of its own")
-    with _own_daemon(), Client.connect() as client:
-        welcome = client.hello()
-        host = next(unit for unit in client.devices() if unit.kind == "host")
-        cores = 1 if welcome.free.get("cores", 0) > 0 else 0
+    with _own_daemon():
+        with Client.connect() as client:
+            cores = 1 if client.hello().free["cores"] else 0
+            host = next(unit for unit in client.devices() if unit.kind == "host")
         say("plugging a network namespace into the switch, for the client")
         with Station(default_socket(), f"{instance}c") as station:
-            rows = tuple(
-                _measure_from_station(
-                    station, client, LeaseSpec(name="demo", path=path, cores=cores), host.ip4, seconds, say
-                )
-                for path in (None, "kernel")
-            )
-    return Table(rows, _ratio(*rows), LINKS, USER, "")
+            specs = [LeaseSpec(name="demo", path=path, cores=cores) for path in (None, "kernel")]
+            rows = [_measure_from_station(station, spec, host.ip4, seconds, say) for spec in specs]
+    return Table(tuple(rows), _ratio(*rows), LINKS, USER, "")
 
 
 def _as_anybody(seconds: float, say: Progress) -> Table:
@@ -174,9 +170,7 @@ def _application(spec: LeaseSpec, user: str | None, say: Progress) -> Iterator[L
         launch.wait()
 
 
-def _measure_from_station(
-    station: Station, client: Client, spec: LeaseSpec, host: str, seconds: float, say: Progress
-) -> Row:
+def _measure_from_station(station: Station, spec: LeaseSpec, host: str, seconds: float, say: Progress) -> Row:
     from nomx.bench import generator, roundtrip
     from nomx.bench.station import Target
 
@@ -189,9 +183,9 @@ def _measure_from_station(
         say(f"{path}: {ROUND_TRIPS:,} round trips")
         trips = roundtrip.measure(station, course, count=ROUND_TRIPS)
         say(f"{path}: saturated for {seconds:g} s")
-        before = _Moment.now(launch, client)
+        before = _Moment.of(launch)
         load = generator.saturate(station, course, seconds=seconds)
-        after = _Moment.now(launch, client)
+        after = _Moment.of(launch)
         return _row(launch, load, trips, after.syscalls_per_packet_since(before), after.status.uncounted)
 
 
@@ -224,8 +218,9 @@ class _Moment:
     counters: dict[str, int]
 
     @classmethod
-    def now(cls, launch: Launch, client: Client) -> _Moment:
-        return cls(client.show(launch.grant.lease), launch.counters())
+    def of(cls, launch: Launch) -> _Moment:
+        with Client.connect() as client:
+            return cls(client.show(launch.grant.lease), launch.counters())
 
     def syscalls_per_packet_since(self, before: _Moment) -> float | None:
         """Divide the system calls since *before* by the packets since then; None where nobody counts."""
