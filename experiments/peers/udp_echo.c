@@ -52,8 +52,7 @@ static void one_at_a_time(int fd, int flags)
 	for (;;) {
 		struct sockaddr_in from;
 		socklen_t from_len = sizeof(from);
-		ssize_t n = recvfrom(fd, datagram, sizeof(datagram), flags, (struct sockaddr *)&from,
-				     &from_len);
+		ssize_t n = recvfrom(fd, datagram, sizeof(datagram), flags, (struct sockaddr *)&from, &from_len);
 
 		if (n >= 0)
 			sendto(fd, datagram, n, 0, (struct sockaddr *)&from, from_len);
