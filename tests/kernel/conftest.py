@@ -18,6 +18,7 @@ from nomx.mech.binder import Binder
 from nomx.mech.softvf import SoftVf
 from nomx.mech.station import Station
 from nomx.mech.switch import Switch
+from tests.kernel.tracing import Workload, compiled
 from tests.kernel.xsk_port import GEOMETRY
 
 ETH_P_ALL = 3
@@ -136,3 +137,18 @@ def umem() -> Iterator[int]:
     os.posix_fallocate(fd, 0, length)
     yield fd
     os.close(fd)
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """trace_workload.c, compiled."""
+    return compiled(tmp_path_factory.mktemp("workload"))
+
+
+@pytest.fixture
+def workload(program: Path) -> Iterator[Workload]:
+    """The workload, running and waiting for work."""
+    running = Workload(program)
+    running.do("s1")  # so that it is past its start
+    yield running
+    running.end()
