@@ -8,10 +8,14 @@ import pytest
 
 from nomx.testing.leftovers import SESSION, TEST_VARIABLE, Leftovers
 
+WAITING = [sys.executable, "-c", "print('here', flush=True); input()"]
+
 
 def test_sees_a_process_that_inherited_the_session() -> None:
     before = Leftovers.of_session()
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+    with subprocess.Popen(WAITING, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"here\n"  # its environment is in /proc from here on, not sooner
         left = Leftovers.of_session() - before
         assert [name.split()[0] for name in left.processes] == [str(child.pid)]
         assert str(child.pid) in str(left)
@@ -22,7 +26,9 @@ def test_sees_a_process_that_inherited_the_session() -> None:
 def test_passes_over_processes_of_another_session() -> None:
     other = {**os.environ, TEST_VARIABLE: f"{SESSION}0"}
     before = Leftovers.of_session()
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env=other) as child:
+    with subprocess.Popen(WAITING, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=other) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"here\n"
         assert not Leftovers.of_session() - before
         child.communicate(b"\n")
 
