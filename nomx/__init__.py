@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nomx.app.serve import serve
     from nomx.device.base import Batch
     from nomx.errors import NomxError
-    from nomx.version import VERSION as __version__
+    from nomx.version import VERSION as __version__  # noqa: N811
 
 __all__ = [
     "NO_REPLY",

@@ -33,6 +33,9 @@ from nomx.errors import NotSupported
 P = ParamSpec("P")
 R = TypeVar("R")
 
+int64 = cast("type[int]", np.int64)
+"""The integer of compiled code: what begins as `int64(0)` never becomes another kind, plain Python included."""
+
 PLAIN_PYTHON: bool = bool(numba.config.DISABLE_JIT)
 """Whether "compiled" functions are plain Python in this process."""
 
@@ -102,7 +105,7 @@ def _jit(function: Callable[P, R], **options: Any) -> Callable[P, R]:
 
 @functools.cache
 def cache_folder() -> Path | None:
-    """Where compiled code is kept: $NUMBA_CACHE_DIR, or nomx under $XDG_CACHE_HOME or ~/.cache; None if none can be made."""
+    """Where compiled code is kept: $NUMBA_CACHE_DIR, or nomx under $XDG_CACHE_HOME or ~/.cache; None: nowhere."""
     base = numba.config.CACHE_DIR or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     folder = Path(base).expanduser() / "nomx" / f"compiled-{_fingerprint()}"
     try:

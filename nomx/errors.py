@@ -1,4 +1,4 @@
-"""Everything that nomx raises, in one tree: errors carry fields, and each message says what, the value and the next step.
+"""Everything that nomx raises, in one tree: errors carry fields, and each message says what, the value, the next step.
 
     NomxError
     ├── InvalidRequest      a field of what was asked is wrong (yours to mend)
@@ -59,7 +59,9 @@ class InvalidRequest(NomxError):
 class NotGranted(NomxError):
     """There is not enough: *resource*, how much was *asked*, how much is *available*, who is the *holder*."""
 
-    template = "{resource}: asked for {asked}, {available} available (held by {holder}); ask for less, or wait for a release"
+    template = (
+        "{resource}: asked for {asked}, {available} available (held by {holder}); ask for less, or wait for a release"
+    )
 
 
 class NotSupported(NomxError):

@@ -74,15 +74,17 @@ def plan_station(inventory: Inventory, netns: str, ifname: str, address: str | N
 
     Raises: InvalidRequest, NotSupported (no switch here), NotGranted (address taken, no slot left).
     """
-    soft = _verdict(inventory, "soft")
-    if not soft.available:
-        raise NotSupported(feature="plugging a namespace into the switch", missing=soft.reason, remedy=soft.remedy)
+    _check_switch(inventory)
     number = _slot(inventory)
     return _plug(inventory, number, netns, names.check_ifname(ifname), _address(inventory, address, number))
 
 
 def plan_host_port(inventory: Inventory, netns: str) -> PlugPort:
-    """Plan the host's own port: slot 0, the first address of the prefix."""
+    """Plan the host's own port: slot 0, the first address of the prefix.
+
+    Raises: NotSupported: no switch here.
+    """
+    _check_switch(inventory)
     ifname = names.host_ifname(inventory.instance)
     return _plug(inventory, names.HOST_SLOT, netns, ifname, str(names.ip4(inventory.prefix, names.HOST_SLOT)))
 
@@ -224,6 +226,12 @@ def _port(inventory: Inventory, spec: LeaseSpec, number: int) -> MakePort:
         mtu_bytes=inventory.mtu_bytes,
         bandwidth_bps=spec.bandwidth_bps,
     )
+
+
+def _check_switch(inventory: Inventory) -> None:
+    soft = _verdict(inventory, "soft")
+    if not soft.available:
+        raise NotSupported(feature="plugging a namespace into the switch", missing=soft.reason, remedy=soft.remedy)
 
 
 def _plug(inventory: Inventory, number: int, netns: str, ifname: str, ip4: str) -> PlugPort:

@@ -21,7 +21,7 @@ _PLAIN = (int, float, complex, str, bytes, bool, type(None), type(Ellipsis))
 _INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
-class Unhashable(Exception):  # noqa: N818 - it is an answer, caught where it is asked for
+class Unhashable(Exception):
     """The value named in the message cannot be hashed for certain."""
 
 

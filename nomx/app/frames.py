@@ -1,11 +1,11 @@
 """Frames without handlers: the granted device as NumPy batches over the UMEM, or one frame at a time as bytes.
 
-    with nomx.open_device() as device:
-        while device.wait():
-            batch = device.rx_burst(256)
-            packets = device.packets            # (frames, room) uint8, over the UMEM: no copy
-            swap_addresses(packets, batch.index)
-            device.tx_burst(batch)
+with nomx.open_device() as device:
+while device.wait():
+batch = device.rx_burst(256)
+packets = device.packets            # (frames, room) uint8, over the UMEM: no copy
+swap_addresses(packets, batch.index)
+device.tx_burst(batch)
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ def open_device(queue_id: int = 0) -> XskDevice:
     grant = grants.load()
     if grant is None or grant.device is None:
         path = "kernel" if grant is None else grant.path
+        unleased = "; this process was not started by nomx" if grant is None else ""
         raise NotSupported(
             feature="a device of frames",
-            missing=f"the {path} path has sockets only" + ("; this process was not started by nomx" if grant is None else ""),
+            missing=f"the {path} path has sockets only{unleased}",
             remedy="start the application with `nomx run --path soft`",
         )
     return XskDevice(grant.device, queue_id, grant.lease)

@@ -214,7 +214,8 @@ def _culprit(handlers: Sequence[Handler], error: NumbaError) -> InvalidRequest:
         try:
             function.compile(tuple(kinds[name] for name in handler.arguments))
         except NumbaError as cause:
-            return InvalidRequest(field=f"handler {handler.name}", value=_essence(cause), expected="what Numba compiles")
+            name = f"handler {handler.name}"
+            return InvalidRequest(field=name, value=_essence(cause), expected="what Numba compiles")
         returned = function.nopython_signatures[0].return_type
         if not isinstance(returned, numba.types.Integer):
             return InvalidRequest(

@@ -1,10 +1,10 @@
-"""Handlers: what an application registers to answer datagrams with. Imports neither NumPy nor Numba, so it costs nothing.
+"""Handlers: what an application registers to answer datagrams with. Imports neither NumPy nor Numba, and costs nothing.
 
-    @nomx.udp(7)
-    def echo(message, length):
-        return length
+@nomx.udp(7)
+def echo(message, length):
+return length
 
-    nomx.serve()
+nomx.serve()
 """
 
 from __future__ import annotations
@@ -65,9 +65,8 @@ class Registry:
         """Register *function* for *port*. Raises: InvalidRequest: naming what is wrong with it."""
         _check_port(port)
         if port in self._handlers:
-            raise InvalidRequest(
-                field="port", value=f"{port} (again)", expected=f"one handler a port: {self._handlers[port].name} has it"
-            )
+            expected = f"one handler a port: {self._handlers[port].name} has it"
+            raise InvalidRequest(field="port", value=f"{port} (again)", expected=expected)
         arguments = _arguments(function)
         _check_state(function, state, arguments)
         self._handlers[port] = Handler(port, function, arguments, state, boundscheck)
@@ -136,8 +135,7 @@ def _check_state(function: FunctionType, state: Any, arguments: tuple[str, ...])
         return
     flags = getattr(state, "flags", None)
     if flags is None or not (flags.c_contiguous and flags.writeable) or state.ndim == 0 or state.dtype.hasobject:
-        raise InvalidRequest(
-            field="state", value=type(state).__name__, expected="a writeable C-contiguous NumPy array of numbers, not 0-d"
-        )
+        expected = "a writeable C-contiguous NumPy array of numbers, not 0-d"
+        raise InvalidRequest(field="state", value=type(state).__name__, expected=expected)
     if "state" not in arguments:
         raise InvalidRequest(field="state", value=f"{name} has no such parameter", expected="a parameter named state")

@@ -1,7 +1,7 @@
 """`nomx.serve`: the registered handlers on the path of the grant, one loop a queue, until a signal says stop.
 
-    grant with a device ── one `serve_queue` thread for each XSK
-    any other, or none ─── one `serve_sockets` thread over ordinary UDP sockets
+grant with a device ── one `serve_queue` thread for each XSK
+any other, or none ─── one `serve_sockets` thread over ordinary UDP sockets
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from nomx.api import counters as page
-from nomx.api.lease import DeviceGrant, Grant
+from nomx.api.lease import MAX_QUEUES, DeviceGrant, Grant
 from nomx.app import grant as grants
 from nomx.app.control import DEFAULT_SPIN_US, Bell, LoopControl, spin_ns_of
 from nomx.app.generate import Program, Progress
@@ -82,7 +82,7 @@ def serve(
 
 def _counter_rows(grant: Grant | None) -> Counters:
     """Map the counters page that the launcher made, or make one that only this process sees: (queues, slots)."""
-    shape = (page.MAX_QUEUES, page.SLOTS)
+    shape = (MAX_QUEUES, page.SLOTS)
     if grant is None or grant.counters_fd < 0:
         return np.zeros(shape, np.int64)
     import ctypes
@@ -118,7 +118,8 @@ def _queue_workers(
         control = LoopControl([opened.queue.fd], bell, spin_ns)
         arguments = (opened.queue, interface, control.addresses, rows[number], program.states())
         program.compile("run_queue", arguments, progress)
-        workers.append(_worker(f"nomx-queue-{number}", program.run_queue, arguments, control, rows[number], cpu, opened))
+        name = f"nomx-queue-{number}"
+        workers.append(_worker(name, program.run_queue, arguments, control, rows[number], cpu, opened))
     _log.info("serving lease=%s ip4=%s ports=%s queues=%d", grant.lease, device.ip4, program.ports, device.queues)
     return workers
 
@@ -160,7 +161,7 @@ def _socket_workers(
 ) -> list[Worker]:
     """Make the kernel path's worker, compiled and ready to start."""
     if grant is None:
-        _log.warning("no grant: serving ports %s with kernel sockets (start with `nomx run` for a device)", program.ports)
+        _log.warning("no grant: serving ports %s with kernel sockets (`nomx run` gives a device)", program.ports)
     ports = KernelPorts(program.ports, address)
     stack.callback(ports.close)
     control = LoopControl(ports.fds(), bell, spin_ns)

@@ -74,6 +74,6 @@ class Worker:
         if not self._reported:
             self._reported = True
             _log.error(
-                "a handler raised: the datagram is dropped and counted as handler_errors, and further ones only counted",
+                "a handler raised: its datagram is dropped and counted as handler_errors; more are only counted",
                 exc_info=error,
             )

@@ -12,6 +12,7 @@ from typing import Protocol
 from nomx.alloc.actions import Action, CountCrossings, MakeGroup, MakePort
 from nomx.alloc.inventory import Capacity
 from nomx.api.lease import Crossings, Mode, Traffic, UmemGeometry
+from nomx.errors import NomxError
 from nomx.mech.cgroup import GroupUsage
 
 
@@ -75,6 +76,9 @@ class Kernel(Protocol):
 
     def sweep(self, keep: Sequence[Action]) -> tuple[str, ...]:
         """Remove every kernel object of this instance that no action of *keep* made; return their names."""
+
+    def withdraw_soft(self, reason: NomxError) -> None:
+        """Hand out no soft VF from now on, and say why in the verdict."""
 
     def close(self, *, remove: bool) -> None:
         """Let go of Linux; with *remove*, take away what belongs to the instance as a whole (its switch) too."""

@@ -24,7 +24,7 @@ from nomx.daemon.journal import Entry, Journal
 from nomx.daemon.kernel import Kernel
 from nomx.daemon.observe import ended_status, lease_status
 from nomx.daemon.settings import Settings
-from nomx.errors import InvalidRequest, NomxError
+from nomx.errors import InvalidRequest, MechanismError, NomxError, NotSupported
 
 _log = logging.getLogger("nomx.daemon.leases")
 
@@ -222,13 +222,14 @@ class Leases:
         self._drop_dead_stations()
         return self._plug(plan_station(self.inventory(), netns, ifname, address))
 
-    def plug_host(self, netns: str) -> PlugPort:
-        """Give the host its port of the switch, if it has none.
-
-        Raises: MechanismError.
-        """
-        planned = plan_host_port(self.inventory(), netns)
-        return self._stations.get(planned.port) or self._plug(planned)
+    def plug_host(self, netns: str) -> None:
+        """Give the host its port of the switch, if it has none; where that is refused, there are no soft VFs."""
+        try:
+            planned = plan_host_port(self.inventory(), netns)
+            if planned.port not in self._stations:
+                self._plug(planned)
+        except (MechanismError, NotSupported) as error:
+            self._kernel.withdraw_soft(error)
 
     def _plug(self, station: PlugPort) -> PlugPort:
         self._journal.write_station(station)

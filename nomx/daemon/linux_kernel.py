@@ -90,15 +90,19 @@ class LinuxKernel:
         try:
             self._network = network = _Network.open(self._settings.instance)
         except (MechanismError, NotSupported) as error:
-            _log.warning("no soft VFs here: %s", error)
-            remedy = error.remedy if isinstance(error, NotSupported) else error.hint
-            refused = Verdict("soft", available=False, reason=str(error), remedy=remedy)
-            self._verdicts = tuple(refused if each.path == "soft" else each for each in self._verdicts)
+            self.withdraw_soft(error)
             self._uncounted = f"crossings are counted by BPF, as the soft path needs it: {error}"
             return
         self._mechanisms |= {MakePort: network.soft, PlugPort: network.station, CountCrossings: network.counter}
         tracing = probe("tp_btf")
         self._uncounted = "" if tracing.available else f"{tracing.reason}; {tracing.remedy}"
+
+    def withdraw_soft(self, reason: NomxError) -> None:
+        """Let the verdict on the soft path be *reason*."""
+        _log.warning("no soft VFs here: %s", reason)
+        remedy = reason.fields.get("remedy") or reason.fields.get("hint", "")
+        refused = Verdict("soft", available=False, reason=str(reason), remedy=remedy)
+        self._verdicts = tuple(refused if each.path == "soft" else each for each in self._verdicts)
 
     def capacity(self) -> Capacity:
         """See `nomx.daemon.kernel.Kernel`, also for the methods below."""

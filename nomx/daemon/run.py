@@ -85,8 +85,7 @@ class _Daemon:
         leases = Leases(settings, kernel, journal, server)
         try:
             leases.recover()
-            if any(verdict.path == "soft" and verdict.available for verdict in kernel.capacity().verdicts):
-                leases.plug_host(f"/proc/{os.getpid()}/ns/net")
+            leases.plug_host(f"/proc/{os.getpid()}/ns/net")
         except BaseException:
             leases.close()
             raise

@@ -56,7 +56,7 @@ class Loopback:
         return len(batch)
 
     def _arrive(self, packet: NDArray[np.uint8]) -> None:
-        taken = self._free.take(1) if len(self._received) < self._queue_size else []
+        taken = self._free.take(1 if len(self._received) < self._queue_size else 0)
         if len(taken) == 0:
             self._counts["rx_dropped"] += 1
             return

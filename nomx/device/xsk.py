@@ -47,9 +47,7 @@ class XskDevice:
         umem = grant.umem
         self._mapped: list[tuple[int, int]] = []
         offset = queue_id * umem.slice_bytes
-        self.umem = Umem.map(
-            grant.umem_fd, offset, umem.frames_per_queue, umem.frame_bytes, umem.headroom_bytes
-        )
+        self.umem = Umem.map(grant.umem_fd, offset, umem.frames_per_queue, umem.frame_bytes, umem.headroom_bytes)
         try:
             self.queue = self._map_queue(grant)
             self._refuse_second_opening()
@@ -98,7 +96,7 @@ class XskDevice:
             )
 
     def receive_with_all(self) -> None:
-        """Give every free frame to the kernel to receive into, as the serve loop wants it: it sends what it received."""
+        """Give every free frame to the kernel to receive into, as the serve loop wants: it sends what it received."""
         self._receive_target = self.umem.frames
         self._top_up()
 

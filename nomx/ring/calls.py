@@ -35,9 +35,7 @@ def _in_libc(name: str, result_bits: int, argument_bits: tuple[int, ...]) -> Cal
 
     def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         kinds = [ir.IntType(bits) for bits in argument_bits]
-        function = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(ir.IntType(result_bits), kinds), name
-        )
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.IntType(result_bits), kinds), name)
         narrowed = [
             value if kind.width == _LONG else builder.trunc(value, kind)
             for value, kind in zip(arguments, kinds, strict=True)
@@ -136,6 +134,6 @@ def send_messages(fd: int, messages: int, count: int) -> int:
 
 @inlined
 def monotonic_ns(timespec: int) -> int:
-    """Read CLOCK_MONOTONIC in ns, through 16 bytes of the caller's at *timespec*; no system call where the vDSO has it."""
+    """Read CLOCK_MONOTONIC in ns, through 16 bytes of the caller's at *timespec*; by the vDSO where it can."""
     _clock_gettime(_CLOCK_MONOTONIC, timespec)
     return load_i64(timespec) * _NS_PER_S + load_i64(timespec + 8)

@@ -91,7 +91,9 @@ def audit(frames: int, places: dict[str, Iterable[int]]) -> dict[str, int]:
     Raises: AssertionError: a frame is in two places, or is no frame of this memory.
     """
     seen = Counter(number for numbers in places.values() for number in numbers)
-    twice = {number: [name for name, held in places.items() if number in list(held)] for number in seen if seen[number] > 1}
+    twice = {
+        number: [name for name, held in places.items() if number in list(held)] for number in seen if seen[number] > 1
+    }
     assert not twice, f"frames in more than one place: {twice}"
     strangers = [number for number in seen if not 0 <= number < frames]
     assert not strangers, f"no frames of this memory: {strangers}"

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import errno
 
-import numpy as np
-
-from nomx.compiled import inlined
+from nomx.compiled import inlined, int64
 from nomx.ring.atomics import bytes_at, load_i64, load_relaxed_i64, load_u32, store_i64
 from nomx.ring.calls import monotonic_ns, poll, receive_messages, send_messages
-from nomx.sockets.messages import BATCH, MESSAGE, NAME_BYTES, VECTOR, Sockets
+from nomx.sockets.messages import BATCH, MESSAGE, NAME_BYTES, VECTOR, Sockets, offset_of
 from nomx.stack.counted import (
     DROP_UDP_LENGTH,
     EMPTY_POLLS,
@@ -33,9 +31,9 @@ from nomx.stack.loop import STOPPED, Control
 from nomx.wire.words import load16, load32
 
 _MESSAGE_BYTES = MESSAGE.itemsize
-_NAME = MESSAGE.fields["name"][1]
-_FLAGS = MESSAGE.fields["flags"][1]
-_LENGTH = MESSAGE.fields["length"][1]
+_NAME = offset_of(MESSAGE, "name")
+_FLAGS = offset_of(MESSAGE, "flags")
+_LENGTH = offset_of(MESSAGE, "length")
 _VECTOR_BYTES = VECTOR.itemsize
 _MSG_TRUNC = 0x20
 _HEADERS_BYTES = 42
@@ -51,17 +49,17 @@ def serve_sockets(sockets: Sockets, control: Control, counters: Counters, states
 
     Raises: whatever a handler raises; the loop can be entered again.
     """
-    idle_since = np.int64(0)
-    ended = np.int64(STOPPED)
+    idle_since = int64(0)
+    ended = int64(STOPPED)
     while ended == STOPPED and load_relaxed_i64(control.stop) == 0:
         counters[POLLS] += 1
-        received = np.int64(0)
-        for number in range(sockets.count):
+        received = int64(0)
+        for number in range(sockets.number):
             if ended == STOPPED:
                 count, ended = _serve_one(sockets, number, counters, states, dispatch)
                 received += count
         if received > 0:
-            idle_since = np.int64(0)
+            idle_since = int64(0)
         elif ended == STOPPED:
             counters[EMPTY_POLLS] += 1
             idle_since = _rest(sockets, control, counters, idle_since)
@@ -82,8 +80,8 @@ def _rest(sockets: Sockets, control: Control, counters: Counters, idle_since: in
     if now - idle_since < spin_ns:
         return idle_since
     counters[WAITS] += 1
-    poll(control.pollfds, sockets.count + 1, _FOR_EVER_MS)
-    return np.int64(0)
+    poll(control.pollfds, sockets.number + 1, _FOR_EVER_MS)
+    return int64(0)
 
 
 @inlined
@@ -95,14 +93,14 @@ def _serve_one(
     port = load_i64(sockets.ports + (number << 3))
     received = receive_messages(fd, sockets.received, BATCH)
     if received <= 0:
-        return np.int64(0), received if received in _BROKEN else np.int64(STOPPED)
-    answers = rx_bytes = tx_bytes = done = np.int64(0)
-    ended = np.int64(STOPPED)
+        return int64(0), received if received in _BROKEN else int64(STOPPED)
+    answers = rx_bytes = tx_bytes = done = int64(0)
+    ended = int64(STOPPED)
     while done < received:  # to the end, whatever is raised: what was received is nowhere else
         message = sockets.received + done * _MESSAGE_BYTES
         length = load_u32(message + _LENGTH)
         rx_bytes += length + _HEADERS_BYTES
-        reply_bytes = np.int64(-1)
+        reply_bytes = int64(-1)
         if load_u32(message + _FLAGS) & _MSG_TRUNC:
             counters[DROP_UDP_LENGTH] += 1
         else:
@@ -112,7 +110,7 @@ def _serve_one(
             answers += 1
             tx_bytes += reply_bytes + _HEADERS_BYTES
         elif reply_bytes == RAISED:
-            ended = np.int64(RAISED)
+            ended = int64(RAISED)
         done += 1
     counters[RX_PACKETS] += received
     counters[RX_BYTES] += rx_bytes
@@ -143,7 +141,7 @@ def _address(sockets: Sockets, answer: int, number: int, length: int) -> None:
 @inlined
 def _send(fd: int, messages: int, count: int, counters: Counters) -> None:
     """Send *count* datagrams, waiting for room in the socket; one that the kernel refuses is counted and left out."""
-    done = np.int64(0)
+    done = int64(0)
     while done < count:
         sent = send_messages(fd, messages + done * _MESSAGE_BYTES, count - done)
         counters[WAKEUPS] += 1

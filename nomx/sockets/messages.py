@@ -41,6 +41,13 @@ MESSAGE = np.dtype(
 VECTOR = np.dtype([("base", "i8"), ("length", "i8")])
 """struct iovec."""
 
+
+def offset_of(struct: np.dtype[np.void], field: str) -> int:
+    """Return where a field of a C struct is, in bytes from its start."""
+    assert struct.fields is not None  # every struct has some
+    return int(struct.fields[field][1])
+
+
 POLL = np.dtype([("fd", "i4"), ("events", "i2"), ("revents", "i2")])
 """struct pollfd."""
 
@@ -50,7 +57,8 @@ _RECEIVE_BUFFER_BYTES = 4 << 20
 class Sockets(NamedTuple):
     """What the compiled loop needs, by address."""
 
-    count: int
+    number: int
+    """How many sockets there are."""
     fds: int
     ports: int
     received: int
@@ -87,7 +95,7 @@ class KernelPorts:
         self._messages = np.zeros((2, BATCH), MESSAGE)
         self._lay_out()
         self.sockets = Sockets(
-            count=len(self._sockets),
+            number=len(self._sockets),
             fds=self._fds.ctypes.data,
             ports=self._ports.ctypes.data,
             received=self._messages[0].ctypes.data,

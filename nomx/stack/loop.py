@@ -1,4 +1,4 @@
-"""The serve loop of one queue: frames come out of the rx ring, are answered in place, and go into the tx or the fill ring.
+"""The serve loop of one queue: frames come out of the rx ring, are answered in place, and go into tx or fill ring.
 
     completion → fill    frames that were sent receive again
     rx → tx              answered
@@ -12,9 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
-from nomx.compiled import inlined
+from nomx.compiled import inlined, int64
 from nomx.device.queue import XskQueue, push, recycle, rouse, unsent
 from nomx.ring.atomics import bytes_at, load_relaxed_i64
 from nomx.ring.calls import monotonic_ns, poll
@@ -59,6 +57,23 @@ class Control(NamedTuple):
     timespec: int
 
 
+class Cursors(NamedTuple):
+    """How far the loop is in each ring."""
+
+    rx: Cursor
+    tx: Cursor
+    fill: Cursor
+    completion: Cursor
+
+
+@inlined
+def begin(queue: XskQueue) -> Cursors:
+    """Take up where the rings stand."""
+    return Cursors(
+        consume_from(queue.rx), produce_from(queue.tx), produce_from(queue.fill), consume_from(queue.completion)
+    )
+
+
 @inlined
 def serve_queue(
     queue: XskQueue, interface: Interface, control: Control, counters: Counters, states: States, dispatch: Dispatch
@@ -67,24 +82,43 @@ def serve_queue(
 
     Raises: whatever a handler raises; every frame is accounted for, and the loop can be entered again.
     """
-    rx, completion = consume_from(queue.rx), consume_from(queue.completion)
-    tx, fill = produce_from(queue.tx), produce_from(queue.fill)
-    idle_since = np.int64(0)
-    ended = np.int64(STOPPED)
+    cursors = begin(queue)
+    idle_since = int64(0)
+    ended = int64(STOPPED)
     while ended == STOPPED and load_relaxed_i64(control.stop) == 0:
-        counters[POLLS] += 1
-        completion, fill = recycle(queue, completion, fill)
-        rx = peek(queue.rx, rx)
-        count = min(room(rx), queue.burst)
+        cursors, count, ended = serve_burst(queue, cursors, interface, counters, states, dispatch)
         if count > 0:
-            idle_since = np.int64(0)
-            rx, tx, fill, ended = _answer(queue, rx, tx, fill, count, interface, counters, states, dispatch)
+            idle_since = int64(0)
         else:
-            counters[EMPTY_POLLS] += 1
-            idle_since, ended = _rest(queue, tx, control, counters, idle_since)
+            idle_since, ended = _rest(queue, cursors.tx, control, counters, idle_since)
     if ended == RAISED:
         raise_pending(states[PENDING])
     return ended
+
+
+@inlined
+def serve_burst(
+    queue: XskQueue, cursors: Cursors, interface: Interface, counters: Counters, states: States, dispatch: Dispatch
+) -> tuple[Cursors, int, int]:
+    """Answer the packets that are there, at most a burst: (cursors, how many, STOPPED or RAISED or -errno)."""
+    counters[POLLS] += 1
+    completion, fill = recycle(queue, cursors.completion, cursors.fill)
+    rx = peek(queue.rx, cursors.rx)
+    count = min(room(rx), queue.burst)
+    if count == 0:
+        counters[EMPTY_POLLS] += 1
+        return Cursors(rx, cursors.tx, fill, completion), int64(0), int64(STOPPED)
+    tx = reserve(queue.tx, cursors.tx, count)
+    if room(tx) < count:
+        counters[TX_FULL] += 1
+        count = room(tx)
+    done, sent, outcome = _answer(queue, rx, tx, fill, count, interface, counters, states, dispatch)
+    rx = release(queue.rx, rx, done)
+    fill = submit(queue.fill, fill, done - sent)
+    tx = submit(queue.tx, tx, sent)
+    calls, gone = push(queue, tx)
+    counters[WAKEUPS] += calls
+    return Cursors(rx, tx, fill, completion), count, int64(RAISED) if outcome == RAISED else gone
 
 
 @inlined
@@ -98,14 +132,10 @@ def _answer(
     counters: Counters,
     states: States,
     dispatch: Dispatch,
-) -> tuple[Cursor, Cursor, Cursor, int]:
-    """Answer up to *count* packets and have the answers sent; STOPPED, RAISED or -errno comes last."""
-    tx = reserve(queue.tx, tx, count)
-    if room(tx) < count:
-        counters[TX_FULL] += 1
-        count = room(tx)
-    done = sent = rx_bytes = tx_bytes = np.int64(0)
-    outcome = np.int64(0)
+) -> tuple[int, int, int]:
+    """Answer *count* packets, or up to one whose handler raises: (packets done, answers in tx, RAISED or another)."""
+    done = sent = rx_bytes = tx_bytes = int64(0)
+    outcome = int64(0)
     while done < count and outcome != RAISED:
         address, length = get_packet(queue.rx, rx.position + done)
         frame = bytes_at(queue.frames + address, queue.frame_bytes - (address & (queue.frame_bytes - 1)))
@@ -120,16 +150,11 @@ def _answer(
             put_frame(queue.fill, fill.position + done - sent, address)
         rx_bytes += length
         done += 1
-    rx = release(queue.rx, rx, done)
-    fill = submit(queue.fill, fill, done - sent)
-    tx = submit(queue.tx, tx, sent)
     counters[RX_PACKETS] += done
     counters[RX_BYTES] += rx_bytes
     counters[TX_PACKETS] += sent
     counters[TX_BYTES] += tx_bytes
-    calls, gone = push(queue, tx)
-    counters[WAKEUPS] += calls
-    return rx, tx, fill, RAISED if outcome == RAISED else gone
+    return done, sent, outcome
 
 
 @inlined
@@ -147,12 +172,12 @@ def _rest(queue: XskQueue, tx: Cursor, control: Control, counters: Counters, idl
             return idle_since, gone
     spin_ns = load_relaxed_i64(control.spin_ns)
     if spin_ns < 0:
-        return idle_since, np.int64(STOPPED)
+        return idle_since, int64(STOPPED)
     now = monotonic_ns(control.timespec)
     if idle_since == 0:
         idle_since = now
     if now - idle_since < spin_ns:
-        return idle_since, np.int64(STOPPED)
+        return idle_since, int64(STOPPED)
     counters[WAITS] += 1
     ready = poll(control.pollfds, 2, _LIVENESS_MS)
-    return np.int64(0), rouse(queue) if ready == 0 else np.int64(STOPPED)
+    return int64(0), rouse(queue) if ready == 0 else int64(STOPPED)

@@ -16,12 +16,12 @@ It was taught these invariants, each of which tests/kernel/test_taught.py proves
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nomx.alloc.actions import Action, CountCrossings, JoinGroup, MakeGroup, MakePort, PlugPort, SetCpus
 from nomx.alloc.inventory import Capacity
 from nomx.api.lease import Crossings, Mode, Traffic, UmemGeometry, Verdict
-from nomx.errors import MechanismError
+from nomx.errors import MechanismError, NomxError
 from nomx.mech.cgroup import GroupUsage
 from nomx.types import CpuSet
 
@@ -236,6 +236,12 @@ class FakeKernel:
             del self.ports[slot]
             self.bound.discard(slot)
         return (*orphan_groups, *(f"port {slot}" for slot in orphan_ports))
+
+    def withdraw_soft(self, reason: NomxError) -> None:
+        """Change the verdict."""
+        refused = Verdict("soft", available=False, reason=str(reason))
+        verdicts = tuple(refused if each.path == "soft" else each for each in self.capacity_now.verdicts)
+        self.capacity_now = replace(self.capacity_now, verdicts=verdicts)
 
     def close(self, *, remove: bool) -> None:
         """Let go."""

@@ -123,10 +123,10 @@ class RealDaemon:
     def _wait_until_ready(self, notified: socket.socket) -> None:
         pidfd = os.pidfd_open(self.pid)
         try:
-            ready, _, _ = select.select([notified, pidfd], [], [], DEADLINE_S)
+            ready, _, _ = select.select([notified.fileno(), pidfd], [], [], DEADLINE_S)
         finally:
             os.close(pidfd)
-        if notified not in ready or notified.recv(64) != b"READY=1":
+        if notified.fileno() not in ready or notified.recv(64) != b"READY=1":
             raise AssertionError(f"the daemon of {self.instance} did not start: its exit code is {self.stop()}")
 
     @property

@@ -1,4 +1,4 @@
-"""Wire formats, two ways a protocol: compiled accessors that judge nothing, and representations that hold only valid values.
+"""Wire formats, each in two ways: compiled accessors that judge nothing, representations that hold only valid values.
 
 An accessor reads or writes one field of a frame in place; it knows offsets and byte order, nothing
 else, and whoever calls it has checked that the bytes are there. A representation is a frozen

@@ -7,9 +7,7 @@ Source: RFC 1071 (computing), RFC 1624 (updating).
 
 from __future__ import annotations
 
-import numpy as np
-
-from nomx.compiled import inlined
+from nomx.compiled import inlined, int64
 from nomx.wire.words import Frame, load8, native16, native32
 
 VALID = 0xFFFF
@@ -27,7 +25,7 @@ def sum_bytes(frame: Frame, start: int, length: int) -> int:
     instructions of the first loop. For a short datagram setting those up takes longer than the sum;
     the second loop adds the carry back each time, which keeps it as simple as it looks.
     """
-    total = np.int64(0)
+    total = int64(0)
     at = start
     end = start + length
     if length >= _LONG_BYTES:

@@ -76,7 +76,7 @@ class Ethernet:
     def __post_init__(self) -> None:
         in_bits("destination", self.destination, 48)
         in_bits("source", self.source, 48)
-        if not 0x0600 <= in_bits("ethertype", self.ethertype, 16):
+        if not in_bits("ethertype", self.ethertype, 16) >= 0x0600:
             raise InvalidRequest(field="ethertype", value=self.ethertype, expected="at least 0x0600 (less is a length)")
         if is_group(self.source):
             raise InvalidRequest(field="source", value=format_mac(self.source), expected="a unicast MAC address")

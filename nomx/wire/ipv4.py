@@ -182,7 +182,8 @@ class IPv4:
         fragment = _DONT_FRAGMENT * self.dont_fragment | 0x2000 * self.more_fragments | self.offset_bytes // 8
         head = bytes((_VERSION_4 << 4 | self.header_bytes // 4, self.service))
         sizes = b"".join(
-            value.to_bytes(2, "big") for value in (self.header_bytes + self.payload_bytes, self.identification, fragment)
+            value.to_bytes(2, "big")
+            for value in (self.header_bytes + self.payload_bytes, self.identification, fragment)
         )
         life = bytes((self.ttl, self.protocol))
         tail = self.source.packed + self.destination.packed + self.options

@@ -21,6 +21,7 @@ from nomx.compiled import inlined, intrinsic_for
 Frame: TypeAlias = NDArray[np.uint8]
 """A frame's bytes, from the first of the destination address on; often longer than the packet in it."""
 
+
 def _load_in_python(length: int, order: Literal["big", "little"] = "big") -> Callable[[Frame, int], int]:
     return lambda frame, at: int.from_bytes(frame[at : at + length].tobytes(), order)
 
@@ -42,7 +43,7 @@ def _emit_load(bits: int, *, swapped: bool) -> Callable[..., Any]:
     word = ir.IntType(bits)
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        value = builder.load(_pointer(context, builder, signature.args[0], *arguments, word), align=1)
+        value = builder.load(_pointer(context, builder, signature.args[0], arguments[0], arguments[1], word), align=1)
         return builder.zext(builder.bswap(value) if swapped else value, ir.IntType(64))
 
     return emit

@@ -10,6 +10,7 @@ from nomx.api.lease import LeaseSpec, UmemGeometry
 from nomx.daemon.service import PAGE
 from nomx.errors import InvalidRequest, MechanismError, NotGranted, NotPermitted, NotSupported, ProtocolError
 from nomx.testing.daemon import FakeDaemon
+from nomx.testing.fake_kernel import FakeKernel
 from nomx.types import CpuSet
 
 
@@ -201,6 +202,16 @@ def test_devices_are_host_stations_and_soft_vfs_by_slot(daemon):
         ("station2", "station", "host"),
     ]
     assert units[2].ip4 == "10.77.0.200"
+
+
+def test_where_the_host_cannot_be_plugged_in_there_is_the_kernel_path(tmp_path):
+    kernel = FakeKernel()
+    kernel.fail("apply", PlugPort)
+    daemon = FakeDaemon(tmp_path, kernel)
+    assert kernel.ports == {}
+    grant = daemon.acquire(100).grant
+    assert grant.path == "kernel"
+    assert "injected" in grant.verdicts[-1].reason
 
 
 def test_plugging_is_roots(daemon):
