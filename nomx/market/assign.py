@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from operator import mul, sub
 
 import numpy as np
@@ -123,7 +124,12 @@ class _Search:
         self.options: list[list[tuple[int, int, list[int], int]]] = []
         """For each tenant (gain at the prices, worth, bundle, choice) of what it may choose, the highest gain first."""
         self.chosen: list[int] = []
+        """The best found, as the tenants were added; and what it is worth."""
         self.best = 0
+        self.least_gain = 0
+        self.ahead: list[int] = []
+        """By depth, the gain at the prices of all tenants from there on, if each had its favourite."""
+        self.path: list[int] = []
         self.nodes = 0
 
     def add(self, worths: Integers, quanta: Integers, real: Flags, chosen: int) -> None:
@@ -139,10 +145,8 @@ class _Search:
     def run(self, least_gain: int) -> list[int]:
         """The best choices found, in the order in which the tenants were added."""
         self.least_gain = least_gain
-        self.ahead = [0]
-        for options in reversed(self.options):
-            self.ahead.append(self.ahead[-1] + options[0][0])
-        self.ahead.reverse()
+        favourites = [options[0][0] for options in self.options]
+        self.ahead = [*accumulate(reversed(favourites), initial=0)][::-1]
         self.path = [0] * len(self.options)
         self._descend(0, 0, self.left, self._cost(self.left))
         return self.chosen

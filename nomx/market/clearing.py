@@ -24,14 +24,13 @@ from nomx.market.policy import MAX_WEIGHT, Award, Carry, Case, Outcome, Tenant
 from nomx.market.prices import Smoothing, clearing_prices
 
 MARGIN = 0.02
-"""How far below the clearing price the price aimed at may be, as a part of it, to serve one who would otherwise just
-not be."""
+"""The part by which the price aimed at may be below the clearing price, to serve who would otherwise just not be."""
 
 FEW = 12
-"""Up to so many competing tenants it may be any distance below, down to the reserve,"""
+"""Where no more tenants than this compete, it may be any distance below, down to the reserve."""
 
 WORTH_A_CUT = 0.01
-"""if that raises welfare by this part."""
+"""The part by which welfare has to rise for that."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +142,7 @@ class Priorities:
     charges: bool = False
 
     def clear(self, case: Case) -> Outcome:
+        """Decide one period."""
         inner = self.market.clear(replace(case, tenants=tuple(_weighed(tenant) for tenant in case.tenants)))
         worth = {t.name: {p.quanta: p.value for p in t.menu.points} for t in case.tenants}
         awards = {

@@ -123,6 +123,10 @@ class Exchange:
         """What a tenant was promised above its floor in the last period."""
         return self._account(name).award
 
+    def rate(self, name: str) -> int:
+        """What a tenant pays now, in micro-credits a second: for its floor, its bundle, and what is under notice."""
+        return self._account(name).rate
+
     def purse(self, name: str) -> int:
         """What a tenant can spend, in micro-credits, as of its last settlement."""
         return self._account(name).purse.tokens
@@ -253,10 +257,11 @@ class Exchange:
     def case(self, now_ns: int) -> Case:
         """The question that `tick` would put to the policy at *now_ns*. Changes nothing."""
         rules = self.rules
-        tenants = [
-            Tenant(a.name, a.seniority, a.menu, a.award.quanta, self._spend(a, now_ns), a.weight, a.lock)
-            for a in self._tenants.values()
-        ]
+        tenants = []
+        for a in self._tenants.values():
+            lock = a.lock if a.lock and a.lock.until_ns > now_ns else None
+            spend = self._spend(a, now_ns)
+            tenants.append(Tenant(a.name, a.seniority, a.menu, a.award.quanta, spend, a.weight, lock))
         return Case.of(rules.goods, self.supply, rules.reserve, tenants, self._carry)
 
     def tick(self, now_ns: int) -> Turn:
@@ -299,13 +304,11 @@ class Exchange:
     def _relock(self, account: _Account, now_ns: int) -> PriceLock | None:
         if not self.policy.charges or not any(account.award.quanta):
             return None
-        if account.lock is None or account.lock.until_ns <= now_ns:
-            return (
-                PriceLock(self.prices, account.award.quanta, now_ns + self.rules.term_ns)
-                if self.rules.term_ns
-                else None
-            )
-        return account.lock.covering(account.award.quanta)
+        if account.lock and account.lock.until_ns > now_ns:
+            return account.lock.covering(account.award.quanta)
+        if not self.rules.term_ns:
+            return None
+        return PriceLock(self.prices, account.award.quanta, now_ns + self.rules.term_ns)
 
     def _deliver(self, now_ns: int, turn: Turn) -> Turn:
         """Grant what is free to who waits for it, between two periods; *turn* is what happened before."""

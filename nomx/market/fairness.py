@@ -28,6 +28,7 @@ class DominantResource:
     charges: bool = False
 
     def clear(self, case: Case) -> Outcome:
+        """Decide one period."""
         choices = [-1] * len(case.tenants)
         ladders = [_ladder(tenant, case.supply) for tenant in case.tenants]
         left = case.supply
@@ -86,6 +87,7 @@ class Karma:
     charges: bool = False
 
     def clear(self, case: Case) -> Outcome:
+        """Decide one period."""
         tenants = case.tenants
         wants = [favourite(tenant, case.goods.nothing) for tenant in tenants]
         wealth = self._wealth(case)

@@ -20,6 +20,7 @@ class StaticShares:
     charges: bool = False
 
     def clear(self, case: Case) -> Outcome:
+        """Decide one period."""
         total = sum(tenant.weight for tenant in case.tenants)
         room = [tuple(supply * t.weight // total for supply in case.supply) for t in case.tenants]
         wishes = [tenant.menu.by_value for tenant in case.tenants]
@@ -37,6 +38,7 @@ class FirstCome:
     charges: bool = False
 
     def clear(self, case: Case) -> Outcome:
+        """Decide one period."""
         queue = sorted(case.tenants, key=lambda tenant: _held(tenant) < 0)
         wishes = [tenant.menu.by_value for tenant in queue]
         kept = [_held(tenant) for tenant in queue]
@@ -69,6 +71,7 @@ class WeightedShares:
     charges: bool = False
 
     def clear(self, case: Case) -> Outcome:
+        """Decide one period."""
         tenants = sorted(case.tenants, key=lambda tenant: -tenant.weight)
         wishes = [tenant.menu.by_value for tenant in tenants]
         wants = [favourite(tenant, case.goods.nothing) for tenant in tenants]

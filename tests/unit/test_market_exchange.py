@@ -14,7 +14,7 @@ from nomx.market.clearing import Market
 from nomx.market.exact import Exact
 from nomx.market.exchange import Exchange, Rules, Turn
 from nomx.market.ledger import HOST, ISSUER, Ledger, Transaction, tenant_account
-from nomx.market.money import MAX_RATE, MICRO, SECOND_NS, Goods, Quanta, Resource, fits, plus
+from nomx.market.money import MAX_RATE, MICRO, SECOND_NS, Goods, Quanta, Resource, cost, fits, plus
 from nomx.market.policies import POLICIES, policy_named
 from nomx.market.shares import FirstCome
 from nomx.market.sources import Told
@@ -162,6 +162,23 @@ def test_savings_run_out_and_are_never_overdrawn() -> None:
     assert seen[-1] == 2
 
 
+def test_a_lock_that_ends_is_not_paid_for_with_more_than_the_value() -> None:
+    """At the end of its term the holder of 2 cores worth 1,000 meets a price above that: it goes, and does not pay it."""
+    exchange = market(term_ns=3 * SECOND_NS)
+    rich(exchange, "holder")
+    exchange.bid("holder", 0, [({"cores": 2}, 1_000)])
+    exchange.tick(0)
+    for n in range(20):
+        rich(exchange, f"t{n}")
+        exchange.bid(f"t{n}", 0, [({"cores": 1}, 90_000)])
+    for second in range(1, 40):
+        turn = exchange.tick(second * SECOND_NS)
+        assert exchange.rate("holder") <= 1_000 + exchange.delivery.grace_rate("holder")
+        assert turn.outcome is not None
+        assert all(exchange.award(name).payment <= exchange.award(name).value for name in exchange.tenants)
+    assert exchange.prices[0] > 10_000
+
+
 def test_a_clock_that_leaps_or_falls_back_robs_nobody() -> None:
     exchange = market(longest_charge_ns=SECOND_NS)
     rich(exchange, "a")
@@ -234,6 +251,7 @@ class Trading(RuleBasedStateMachine):
         self.stored: list[Transaction] = []
         self.paid: dict[str, int] = {}
         self.floors: dict[str, Quanta] = {}
+        self.floor_rates: dict[str, int] = {}
         self.told: dict[str, list[Quanta]] = {}
 
     def note(self, turn: Turn) -> None:
@@ -262,6 +280,7 @@ class Trading(RuleBasedStateMachine):
             assert name not in self.exchange.tenants
             return
         self.floors[name], self.told[name] = GOODS.quanta(floor, "floor"), []
+        self.floor_rates[name] = cost(self.exchange.charged, self.floors[name])
         self.note(turn)
 
     @precondition(lambda self: self.exchange.tenants)
@@ -326,6 +345,12 @@ class Trading(RuleBasedStateMachine):
         assert Ledger.replay(self.stored).balances == ledger.balances
         for name in self.exchange.tenants:
             assert ledger.balance(tenant_account(name)) == self.exchange.purse(name) >= 0
+
+    @invariant()
+    def nobody_pays_more_than_it_was_told(self) -> None:
+        for name in self.exchange.tenants:
+            grace = self.exchange.delivery.grace_rate(name)
+            assert self.exchange.rate(name) <= self.floor_rates[name] + self.exchange.award(name).payment + grace
 
     @invariant()
     def possession_is_within_capacity_and_floors_are_safe(self) -> None:
