@@ -27,23 +27,23 @@ _I64 = ir.IntType(64)
 
 
 def _load_u32(address: int) -> int:
-    return ctypes.c_uint32.from_address(address).value
+    return ctypes.c_uint32.from_address(int(address)).value
 
 
 def _store_u32(address: int, value: int) -> None:
-    ctypes.c_uint32.from_address(address).value = value & 0xFFFF_FFFF
+    ctypes.c_uint32.from_address(int(address)).value = int(value) & 0xFFFF_FFFF
 
 
 def _load_i64(address: int) -> int:
-    return ctypes.c_int64.from_address(address).value
+    return ctypes.c_int64.from_address(int(address)).value
 
 
 def _store_i64(address: int, value: int) -> None:
-    ctypes.c_int64.from_address(address).value = value
+    ctypes.c_int64.from_address(int(address)).value = int(value)
 
 
 def _view(address: int, length: int) -> NDArray[np.uint8]:
-    return np.ctypeslib.as_array((ctypes.c_uint8 * length).from_address(address))
+    return np.ctypeslib.as_array((ctypes.c_uint8 * int(length)).from_address(int(address)))
 
 
 @intrinsic_for(_load_u32)
