@@ -28,10 +28,11 @@ _EXPECTED = "a lease (L1), a pid, a saved trace (FILE.json), or a command after 
 def resolved(word: str, devices: Sequence[str] = ()) -> Iterator[Target]:
     """Yield the target that *word* names; a lease's daemon is asked for as long as the context lasts.
 
-    Raises: InvalidRequest: it names none. NoDaemon: it is a lease, and nobody answers.
+    Raises: InvalidRequest: it names none. NoDaemon: it is a lease, and nobody answers. NotPermitted.
     """
-    from nomx.trace import target
+    from nomx.trace import gaps, target
 
+    gaps.check_permitted()
     if word.isdecimal():
         yield target.process(int(word), tuple(devices))
         return
@@ -215,8 +216,7 @@ def _saved(path: Path) -> tuple[Report, ...]:
     """Read the reports that `nomx trace -j` wrote."""
     import msgspec
 
-    class Saved(msgspec.Struct):
-        reports: tuple[Report, ...]
+    from nomx.trace.report import Saved
 
     try:
         return msgspec.json.decode(path.read_bytes(), type=Saved).reports

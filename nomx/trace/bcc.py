@@ -139,7 +139,7 @@ def compile_program(text: str, name: str, lines: list[str]) -> Any:
     module = load()
     with kernel_headers(), _caught_stderr() as said:
         try:
-            return module.BPF(text=text, cflags=CFLAGS)
+            return module.BPF(text=text.encode(), cflags=CFLAGS)
         except Exception as error:  # bcc raises nothing more exact
             raise _explained(said(), name, lines, error) from error
 

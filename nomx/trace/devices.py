@@ -6,7 +6,7 @@ import os
 import socket
 from pathlib import Path
 
-from nomx.errors import InvalidRequest
+from nomx.errors import InvalidRequest, NotPermitted
 from nomx.linux import netns
 from nomx.trace.report import Device
 
@@ -35,13 +35,20 @@ def devices_of_process(pid: int, asked: tuple[str, ...]) -> tuple[tuple[Device, 
     Those that somebody *asked* for; else all but the loopback of a namespace that is not our
     own. Devices of our own, the host's, serve everybody, so there one has to be named.
 
-    Raises: InvalidRequest: a device that was asked for is not there, or the process has ended.
+    Raises:
+        InvalidRequest: a device that was asked for is not there, or the process has ended.
+        NotPermitted: one was asked for, and we may not look into the process's namespace.
     """
     namespace = Path(f"/proc/{pid}/ns/net")
     try:
         shared = netns.identity(namespace) == netns.identity(_OWN_NETNS)
     except FileNotFoundError:
         raise InvalidRequest(field="pid", value=pid, expected="the pid of a running process") from None
+    except PermissionError as error:
+        if asked:
+            missing, remedy = f"{error} (CAP_SYS_PTRACE)", "run it as root (sudo), or leave --device out"
+            raise NotPermitted(operation="looking into its namespace", missing=missing, remedy=remedy) from error
+        return (), f"its network namespace may not be looked into: {error} (CAP_SYS_PTRACE)"
     if asked:
         return tuple(find(ifname, namespace) for ifname in asked), ""
     if shared:

@@ -96,9 +96,9 @@ class Probe:
 
     def _filter(self, targets: Sequence[Target]) -> None:
         """Let the targets through; the program has been attached, and let nobody through until now."""
-        cgroups, pids = self._program["nomx_cgroups"], self._program["nomx_pids"]
+        cgroups, pids = self._program[b"nomx_cgroups"], self._program[b"nomx_pids"]
         if any(target.group is None for target in targets):
-            self._program.attach_raw_tracepoint(tp="sched_process_fork", fn_name="nomx_follow")
+            self._program.attach_raw_tracepoint(tp=b"sched_process_fork", fn_name=b"nomx_follow")
         for target in targets:
             if target.group is not None:
                 cgroups[cgroups.Key(target.subject)] = cgroups.Leaf(1)
@@ -125,7 +125,7 @@ class Probe:
         return [Table(name, name, histogram="hist" in name or "dist" in name) for name in own]
 
     def _table(self, table: Table) -> ProbeTable:
-        rows = [(_text(key), _value(leaf)) for key, leaf in self._program[table.name].items()]
+        rows = [(_text(key), _value(leaf)) for key, leaf in self._program[table.name.encode()].items()]
         if table.histogram:
             rows = sorted((row for row in rows if row[1]), key=lambda row: int(row[0]))
         else:

@@ -261,3 +261,9 @@ class Report(Struct, frozen=True):
     gaps: tuple[Gap, ...] = ()
     kernel: str = ""
     host_cpus: int = 0
+
+
+class Saved(Struct, frozen=True):
+    """What `nomx trace -j` prints, and `compare` and `explain` read."""
+
+    reports: tuple[Report, ...]

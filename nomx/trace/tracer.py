@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from nomx.errors import MechanismError, NotPermitted, NotSupported
+from nomx.errors import LeaseClosed, MechanismError, NotPermitted, NotSupported
 from nomx.linux import abi, abi_trace, perf
 from nomx.linux.abi_trace import CpuRecord, SampleWhere, XskRecord
 from nomx.linux.bpf import Link, Map, Object, Program, object_path
@@ -63,6 +63,7 @@ class Tracer:
         Raises:
             NotPermitted: a capability is missing, which is named.
             NotSupported: no BTF, no libbpf, or a kernel without the tracepoints that all counting needs.
+            LeaseClosed: a target's cgroup has gone.
             MechanismError: the kernel refused a program.
         """
         self.targets = tuple(targets)
@@ -125,7 +126,7 @@ class Tracer:
             self._links += [self._program(name).attach() for name in order]
             for target in self.targets:
                 if target.group is not None:
-                    self._links += [self._program(name).attach_cgroup(target.group) for name in _AT_SOCKETS]
+                    self._links += self._at_sockets(target.label, target.group)
             if self.options.clock_hz:
                 sample = self._program("nomx_sample")
                 clocks = [perf.open_cpu_clock(cpu, self.options.clock_hz) for cpu in _online()]
@@ -133,11 +134,14 @@ class Tracer:
         except OSError as error:
             raise _refused("attaching the tracing programs", error) from error
 
-    def start(self) -> dict[int, Snapshot]:
-        """Begin to count every target, all at one moment; return the snapshots of that, by subject.
+    def _at_sockets(self, label: str, group: Path) -> list[Link]:
+        try:
+            return [self._program(name).attach_cgroup(group) for name in _AT_SOCKETS]
+        except FileNotFoundError as error:
+            raise LeaseClosed(lease=label, reason=f"its cgroup {group} is gone") from error
 
-        Raises: LeaseClosed: a target's cgroup has gone.
-        """
+    def start(self) -> dict[int, Snapshot]:
+        """Begin to count every target, all at one moment; return the snapshots of that, by subject."""
         groups, owners, lines = self._maps["nomx_groups"], self._maps["nomx_owners"], self._maps["nomx_lines"]
         subjects = [(target, target.subject.to_bytes(8, "little")) for target in self.targets]
         for target, subject in subjects:
