@@ -163,7 +163,7 @@ def test_savings_run_out_and_are_never_overdrawn() -> None:
 
 
 def test_a_lock_that_ends_is_not_paid_for_with_more_than_the_value() -> None:
-    """At the end of its term the holder of 2 cores worth 1,000 meets a price above that: it goes, and does not pay it."""
+    """At the end of its term the holder of 2 cores worth 1,000 meets a price above that: it goes, unpaid."""
     exchange = market(term_ns=3 * SECOND_NS)
     rich(exchange, "holder")
     exchange.bid("holder", 0, [({"cores": 2}, 1_000)])
