@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -38,10 +36,3 @@ def test_a_program_that_does_not_compile_is_told_with_the_compilers_words(tmp_pa
     with pytest.raises(hatch_build.CompileError, match="undeclared identifier 'nothing'"):
         hatch_build.compile_one(source, tmp_path / "wrong.bpf.o", *next(hatch_build.compilers()))
     assert os.listdir(tmp_path) == [source.name]
-
-
-@pytest.mark.skipif(shutil.which("clang-format") is None, reason="no clang-format here")
-def test_sources_are_formatted_as_the_kernels() -> None:
-    sources = [*SOURCES, *hatch_build.SOURCES.rglob("*.h")]
-    done = subprocess.run(["clang-format", "--dry-run", "--Werror", *sources], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
