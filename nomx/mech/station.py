@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from pathlib import Path
 
 from nomx.alloc.actions import PlugPort
 from nomx.linux import ethtool
 from nomx.linux.links import Far, Links
 from nomx.mech.mechanism import explained
 from nomx.mech.switch import Switch
+
+_log = logging.getLogger("nomx.mech.station")
 
 _HINT = "is the interface name or the address taken in that namespace? see `ip addr` there"
 _IP6_PREFIX_LEN = 64
@@ -42,11 +46,14 @@ class Station:
                 # would arrive unfinished, and segments of up to 64 KB in one frame.
                 for offload in ethtool.Offload:
                     ethtool.set_offload(action.ifname, offload, on=False)
+                ipv6 = _has_ipv6(action.ifname)
             there.attach_xdp(index, self._switch.pass_fd)
             there.set_up(index)
             there.add_address(index, action.ip4, action.prefix_len)
-            if os.path.exists("/proc/sys/net/ipv6"):
+            if ipv6:
                 there.add_address(index, action.ip6, _IP6_PREFIX_LEN)
+            else:
+                _log.info("no IPv6 address for interface=%s: IPv6 is switched off in its namespace", action.ifname)
 
     def undo(self, action: PlugPort) -> None:
         links = self._switch.links
@@ -57,3 +64,11 @@ class Station:
     def exists(self, action: PlugPort) -> bool:
         """Return whether the veth pair is there: it goes with the namespace that was plugged in."""
         return self._switch.links.index(action.switch_ifname) is not None
+
+
+def _has_ipv6(ifname: str) -> bool:
+    """Return whether an interface of the calling thread's namespace may have IPv6: many hosts switch it off."""
+    try:
+        return Path(f"/proc/sys/net/ipv6/conf/{ifname}/disable_ipv6").read_text() == "0\n"
+    except FileNotFoundError:
+        return False

@@ -14,7 +14,7 @@ from nomx.linux import bpf, netns
 from nomx.linux.links import Links
 from nomx.mech.station import Station
 from nomx.mech.switch import Switch
-from tests.kernel.conftest import Wired, port_of
+from tests.kernel.conftest import Wired, ip4, port_of
 
 pytestmark = [pytest.mark.root, pytest.mark.netns]
 
@@ -68,6 +68,17 @@ def test_a_station_whose_address_is_no_address_leaves_nothing(wired: Wired) -> N
     assert wired.switch.interfaces() == ["s2"]
     with Links(Path(action.netns)) as there:
         assert "eth1" not in there.names()
+
+
+def test_a_host_without_ipv6_is_plugged_in_all_the_same(wired: Wired) -> None:
+    first = wired.station(2)
+    with netns.inside(Path(first.netns)):
+        Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
+    action = dataclasses.replace(first, port=3, switch_ifname="s3", ifname="eth1", ip4=ip4(3), mac="02:00:00:00:00:03")
+    Station(wired.switch).apply(action)
+    with Links(Path(first.netns)) as there:
+        assert f"{action.ip4}/{action.prefix_len}" in there.addresses()
+    Station(wired.switch).undo(action)
 
 
 def test_undo_of_what_was_never_done_does_nothing(wired: Wired) -> None:
