@@ -24,7 +24,7 @@ from nomx.daemon.leases import Leases
 from nomx.daemon.service import Answered, Caller, Service
 from nomx.daemon.session import Session, part
 from nomx.daemon.settings import Settings
-from nomx.errors import NomxError, NotGranted, NotPermitted
+from nomx.errors import NomxError, NotGranted, NotPermitted, ProtocolError
 from nomx.linux import peer, process
 
 _log = logging.getLogger("nomx.daemon.server")
@@ -123,10 +123,11 @@ class Server:
             self._clients[uid] += 1
             await Session(self, channel, caller, self._settings.limits).run()
         except NomxError as refusal:
-            _log.info("client refused: %s", refusal)
+            # Nonsense costs its sender nothing, so it must not fill the log.
+            _log.log(logging.DEBUG if isinstance(refusal, ProtocolError) else logging.WARNING, "refused: %s", refusal)
             await part(channel, refusal, _PART_S)
         except OSError as error:
-            _log.info("client lost: %s", error)
+            _log.debug("client lost: %s", error)
         finally:
             channel.close()
             if uid is not None:

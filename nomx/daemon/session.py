@@ -17,7 +17,7 @@ from nomx.api.messages import PROTOCOL, AnswerBody, Body, Call, Failed, Reply, S
 from nomx.daemon.channel import Channel, Datagram, close_all
 from nomx.daemon.service import Answered, Caller
 from nomx.daemon.settings import Limits
-from nomx.errors import MechanismError, NomxError, ProtocolError
+from nomx.errors import InvalidRequest, MechanismError, NomxError, ProtocolError
 
 _log = logging.getLogger("nomx.daemon.session")
 
@@ -83,7 +83,8 @@ class Session:
                 return await self._show_when_ended(call.body)
             return await self._host.answer(self._caller, call.body, datagram.fds)
         except NomxError as error:
-            _log.info("call failed op=%s uid=%d: %s", type(call.body).__name__, self._caller.uid, error)
+            level = logging.DEBUG if isinstance(error, InvalidRequest | ProtocolError) else logging.INFO
+            _log.log(level, "call failed op=%s uid=%d: %s", type(call.body).__name__, self._caller.uid, error)
             return Answered(codec.failed(error))
         except Exception as error:  # a bug costs one call, not the daemon
             _log.exception("call failed unexpectedly op=%s", type(call.body).__name__)
