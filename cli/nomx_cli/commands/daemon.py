@@ -19,4 +19,5 @@ def command(arguments: tuple[str, ...]) -> None:
     import os
     import sys
 
-    os.execv(sys.executable, [sys.executable, "-m", "nomx.daemon", *arguments])
+    # -P: root's daemon imports nothing from the directory that it happens to be started in.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "nomx.daemon", *arguments])
