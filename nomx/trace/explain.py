@@ -51,6 +51,16 @@ Finding = tuple[str, str, str, float]
 """The fields of a Cause."""
 
 
+_ENOUGH_PACKETS = 100
+"""Fewer say nothing about what a packet costs."""
+
+
+def _packets(report: Report) -> int:
+    """Return the packets, 0 where they are too few to divide by."""
+    count = report.total.packets.count
+    return count if count >= _ENOUGH_PACKETS else 0
+
+
 def _share_pct(report: Report, ns: float) -> float:
     on_cpu_ns = report.total.times.on_cpu_ns
     return min(100.0, 100.0 * ns / on_cpu_ns) if on_cpu_ns else 0.0
@@ -69,7 +79,7 @@ def _one_at_a_time(report: Report) -> Iterator[Finding]:
     ):
         calls = _named(report, names)
         number = sum(line.count for line in calls)
-        if not count or number < _ONE_EACH * count:
+        if count < _ENOUGH_PACKETS or number < _ONE_EACH * count:
             continue
         told = " + ".join(f"{line.count:,} {line.name}" for line in calls if line.count)
         yield (
@@ -81,7 +91,7 @@ def _one_at_a_time(report: Report) -> Iterator[Finding]:
 
 
 def _asks_when_ready(report: Report) -> Iterator[Finding]:
-    packets = report.total.packets.count
+    packets = _packets(report)
     calls = _named(report, _READINESS)
     number = sum(line.count for line in calls)
     if packets and number >= _ONE_EACH * packets:
@@ -105,7 +115,7 @@ def _asks_in_vain(report: Report) -> Iterator[Finding]:
 
 
 def _maps_memory(report: Report) -> Iterator[Finding]:
-    packets = report.total.packets.count
+    packets = _packets(report)
     calls = _named(report, _MEMORY)
     number = sum(line.count for line in calls)
     if packets and number > 0.05 * packets:
@@ -118,7 +128,7 @@ def _maps_memory(report: Report) -> Iterator[Finding]:
 
 
 def _reads_clock(report: Report) -> Iterator[Finding]:
-    packets = report.total.packets.count
+    packets = _packets(report)
     calls = _named(report, _CLOCK)
     number = sum(line.count for line in calls)
     if packets and number > 0.1 * packets:
@@ -131,7 +141,7 @@ def _reads_clock(report: Report) -> Iterator[Finding]:
 
 
 def _hands_over(report: Report) -> Iterator[Finding]:
-    packets = report.total.packets.count
+    packets = _packets(report)
     calls = _named(report, ("futex",))
     number = sum(line.count for line in calls)
     if packets and number > 0.1 * packets:
@@ -146,10 +156,11 @@ def _hands_over(report: Report) -> Iterator[Finding]:
 def _sleeps_for_each(report: Report) -> Iterator[Finding]:
     total = report.total
     switches = total.crossings.voluntary_switches
-    if total.packets.count and switches > 0.1 * total.packets.count:
+    packets = _packets(report)
+    if packets and switches > 0.1 * packets:
         yield (
             "it goes to sleep and is woken for single packets",
-            f"{switches:,} voluntary switches for {total.packets.count:,} packets",
+            f"{switches:,} voluntary switches for {packets:,} packets",
             "at low load that saves a core; for latency spin on a core of its own, for throughput let packets gather",
             _share_pct(report, _SWITCH_NS * switches),
         )
@@ -196,7 +207,14 @@ def _interrupted(report: Report) -> Iterator[Finding]:
     if share < _NOTICEABLE_PCT:
         return
     polls, own = total.crossings.napi_polls, report.work.own_polls
-    if own > 0.5 * polls > 0:
+    if report.path == "soft" and own <= 0.5 * polls:
+        yield (
+            "the embedded switch forwards what it sends in its threads' place: the soft path has no wire",
+            f"{share:.0f} % of its threads' CPU time was stolen; {own:,} of {polls:,} own polls ran there",
+            "a device of hardware (path vf) takes that off the CPU; here, larger batches make it cheaper",
+            share,
+        )
+    elif own > 0.5 * polls > 0:
         names = ", ".join(device.ifname for device in report.devices)
         yield (
             "its device is polled on the cores on which it works",
