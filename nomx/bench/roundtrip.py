@@ -7,7 +7,9 @@ nanoseconds to whatever it measures. Times are CLOCK_MONOTONIC, read without a s
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -30,6 +32,7 @@ RING = 256
 _SEQUENCE_AT = HEADERS_BYTES + len(MARKER)
 _TIMEOUT_NS = 20_000_000
 _TX_FRAMES = 64
+_BIND_DEADLINE_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -96,10 +99,22 @@ def _client(station: Station) -> Iterator[_Client]:
         with station.links.inside():
             index = station.links.index(IFNAME)
             assert index is not None
-            xsk.bind(fd, index, 0, BindFlag.COPY | BindFlag.USE_NEED_WAKEUP)
+            _bind(fd, index)
         yield _Client(
             mapped[xsk.Ring.RX], mapped[xsk.Ring.TX], mapped[xsk.Ring.FILL], mapped[xsk.Ring.COMPLETION], fd, umem
         )
+
+
+def _bind(fd: int, index: int) -> None:
+    """Bind, as soon as the kernel has let go of the socket that was bound before: it does so a little after the close."""
+    deadline = time.monotonic() + _BIND_DEADLINE_S
+    while True:
+        try:
+            return xsk.bind(fd, index, 0, BindFlag.COPY | BindFlag.USE_NEED_WAKEUP)
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _mapped(fd: int, kind: xsk.Ring, cleanup: contextlib.ExitStack) -> Ring:
