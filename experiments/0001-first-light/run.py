@@ -267,7 +267,8 @@ def report(result: dict[str, Any]) -> str:
         f"`{result['command']}` on {result['date']}: {machine['cores']} cores ({machine['cpu']}), Linux "
         f"{machine['kernel']}, Python {result['python']}; load before the run {result['load_before']:.1f}. "
         "Repetitions in turn; medians, with the least and greatest in brackets. One station, in a namespace "
-        "of its own on CPU 0, drives every contender on CPU 1 over two veths through the same switch; nothing is traced.",
+        "of its own on CPU 0, drives every contender on CPU 1 over two veths through the same switch; "
+        "nothing is traced.",
         "",
         "| UDP echo of 64-byte frames | packets/s | nomx soft over it | p50 µs | p99 µs |",
         "|---|---|---|---|---|",

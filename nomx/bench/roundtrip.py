@@ -106,7 +106,7 @@ def _client(station: Station) -> Iterator[_Client]:
 
 
 def _bind(fd: int, index: int) -> None:
-    """Bind, as soon as the kernel has let go of the socket that was bound before: it does so a little after the close."""
+    """Bind, as soon as the kernel has let go of the socket bound before: that comes a little after its close."""
     deadline = time.monotonic() + _BIND_DEADLINE_S
     while True:
         try:
