@@ -1,4 +1,4 @@
-"""Wire formats: parse and emit are inverse, agree with scapy, and every truncation is refused; accessors read what emit wrote."""
+"""Wire formats: parse and emit are inverse, agree with scapy, and refuse every truncation; accessors read the same."""
 
 from __future__ import annotations
 
