@@ -27,7 +27,7 @@ from nomx.app.fingerprint import Fingerprint, Unhashable
 from nomx.app.handlers import Handler
 from nomx.compiled import PLAIN_PYTHON
 from nomx.errors import InvalidRequest
-from nomx.ring.atomics import pointer_at
+from nomx.ring.atomics import view_like
 
 _log = logging.getLogger("nomx.app")
 
@@ -155,7 +155,7 @@ def _module(handlers: Sequence[Handler]) -> ModuleType:
     for number, handler in enumerate(handlers):
         module.__dict__[f"handler_{number}"] = compiled.application(handler.function, boundscheck=handler.boundscheck)
         if handler.state is not None:
-            module.__dict__[f"state_{number}"] = _state_getter(number, handler.state)
+            module.__dict__[f"state_{number}"] = view_like(handler.state)
     exec(compile(source, module.__file__, "exec"), module.__dict__)
     return module
 
@@ -163,7 +163,7 @@ def _module(handlers: Sequence[Handler]) -> ModuleType:
 def _source(handlers: Sequence[Handler]) -> str:
     branches = []
     for number, handler in enumerate(handlers):
-        given = {"state": f"state_{number}(states)"}
+        given = {"state": f"state_{number}(states[{number + 1}])"}
         arguments = ", ".join(given.get(name, name) for name in handler.arguments)
         branches.append(_BRANCH.format(port=handler.port, number=number, arguments=arguments))
     return _TEMPLATE.format(count=len(handlers), branches="\n".join(branches))
@@ -189,18 +189,6 @@ def _written(path: Path, source: str) -> Path:
             file.write(source)
         os.replace(draft, path)
     return path
-
-
-def _state_getter(number: int, array: Any) -> Callable[[Any], Any]:
-    """Make the function that finds a handler's array from *states*: a view that counts no reference."""
-    if PLAIN_PYTHON:
-        return lambda _states: array
-    place, shape, dtype = number + 1, array.shape, array.dtype
-
-    def state(states: Any) -> Any:
-        return numba.carray(pointer_at(states[place]), shape, dtype)
-
-    return compiled.inlined_uncached(state)
 
 
 def _culprit(handlers: Sequence[Handler], error: NumbaError) -> InvalidRequest:

@@ -13,11 +13,13 @@ Source: Documentation/networking/af_xdp.rst, "Rings"; LLVM Language Reference, "
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import typeof, types
+from numba.np.arrayobj import make_array, populate_array
 from numpy.typing import NDArray
 
 from nomx.compiled import intrinsic_for
@@ -126,34 +128,42 @@ def load_relaxed_i64(_context: Any, _address: Any) -> Any:
 _BYTES = types.Array(types.uint8, 1, "C")
 
 
+def _borrowed(kind: Any, context: Any, builder: Any, address: Any, shape: list[Any]) -> Any:
+    """Make a C-contiguous array of a Numba array type over memory that it does not own."""
+    array = make_array(kind)(context, builder)
+    itemsize = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(kind.dtype)))
+    strides = [itemsize]
+    for extent in reversed(shape[1:]):
+        strides.insert(0, builder.mul(strides[0], extent))
+    data = builder.inttoptr(address, array.data.type)
+    populate_array(array, data=data, shape=shape, strides=strides, itemsize=itemsize, meminfo=None)
+    return array._getvalue()
+
+
 @intrinsic_for(_view)
 def bytes_at(_context: Any, _address: Any, _length: Any) -> Any:
     """View *length* bytes at *address* as an array, which owns nothing: no reference is counted for it."""
 
     def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        from numba.np.arrayobj import make_array, populate_array
-
         address, length = arguments
-        array = make_array(_BYTES)(context, builder)
-        itemsize = context.get_constant(types.intp, 1)
-        populate_array(
-            array,
-            data=builder.inttoptr(address, array.data.type),
-            shape=[length],
-            strides=[itemsize],
-            itemsize=itemsize,
-            meminfo=None,
-        )
-        return array._getvalue()
+        return _borrowed(_BYTES, context, builder, address, [length])
 
     return _BYTES(types.int64, types.int64), emit
 
 
-@intrinsic_for(ctypes.c_void_p)
-def pointer_at(_context: Any, _address: Any) -> Any:
-    """Make a pointer of an address, as `numba.carray` wants it."""
+def view_like(array: NDArray[Any]) -> Callable[[int], NDArray[Any]]:
+    """Make the intrinsic that views an address as a C-contiguous array of *array*'s type and shape.
 
-    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+    In plain Python it gives *array* itself, wherever the address is.
+    """
+    kind = typeof(array)
 
-    return types.voidptr(types.int64), emit
+    @intrinsic_for(lambda _address: array)
+    def view(_context: Any, _address: Any) -> Any:
+        def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            shape = [context.get_constant(types.intp, extent) for extent in array.shape]
+            return _borrowed(kind, context, builder, arguments[0], shape)
+
+        return kind(types.int64), emit
+
+    return view
