@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Sequence
@@ -67,7 +69,14 @@ class Application:
             os.close(fd)
 
 
-def start(wired: Wired, port: MakePort, source: str, folder: Path, geometry: UmemGeometry | None = None) -> Application:
+def start(
+    wired: Wired,
+    port: MakePort,
+    source: str,
+    folder: Path,
+    arguments: Sequence[str] = (),
+    geometry: UmemGeometry | None = None,
+) -> Application:
     """Start *source* as the application of *port*, bound to memory of its own; undone with *wired*."""
     umem = geometry or UmemGeometry(frames_per_queue=1024)
     umem_fd = memory.memfd("test-umem", umem.slice_bytes * port.queues)
@@ -89,7 +98,7 @@ def start(wired: Wired, port: MakePort, source: str, folder: Path, geometry: Ume
         umem_fd=umem_fd,
         xsk_fds=binding.xsk_fds,
     )
-    application = _start(folder, source, [], device, [umem_fd, *binding.xsk_fds])
+    application = _start(folder, source, arguments, device, [umem_fd, *binding.xsk_fds])
     wired.cleanup.callback(application.close)
     return application
 
@@ -107,8 +116,7 @@ def _start(
     grant = Grant("L1", path, "0", False, None, device=device, counters_fd=page)
     grant_fd = os.memfd_create("test-grant")
     os.write(grant_fd, msgspec.json.encode(grant))
-    script, log = folder / "application.py", folder / "log"
-    script.write_text(textwrap.dedent(source))
+    script, log = _kept(source), folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, str(script), *arguments],
@@ -119,6 +127,16 @@ def _start(
         )
     os.close(grant_fd)
     return Application(process, log, page, [page, *fds])
+
+
+def _kept(source: str) -> Path:
+    """Write a script where the next test with the same one finds it: its compiled code is kept by its path."""
+    digest = hashlib.blake2b(source.encode(), digest_size=8).hexdigest()
+    folder = Path(tempfile.gettempdir(), f"nomx-test-applications-{os.getuid()}")
+    folder.mkdir(mode=0o755, exist_ok=True)
+    script = folder / f"{digest}.py"
+    script.write_text(textwrap.dedent(source))
+    return script
 
 
 class Host:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import time
@@ -21,7 +22,10 @@ SLOT, HOST = 1, 2
 THERE = ip4(SLOT)
 
 HANDLERS = """
+    import json
     import logging
+    import sys
+
     import numpy as np
     import nomx
 
@@ -59,7 +63,7 @@ HANDLERS = """
     def wanders(message, length):
         return message[message.size + length]
 
-    nomx.serve({arguments})
+    nomx.serve(**json.loads(sys.argv[1]))
 """
 
 
@@ -68,8 +72,9 @@ def host(wired: Wired) -> Host:
     return Host(wired.station(HOST))
 
 
-def serving(wired: Wired, folder: Path, arguments: str = "", queues: int = 1) -> Application:
-    application = start(wired, wired.port(SLOT, queues=queues), HANDLERS.format(arguments=arguments), folder)
+def serving(wired: Wired, folder: Path, queues: int = 1, **options: object) -> Application:
+    port = wired.port(SLOT, queues=queues)
+    application = start(wired, port, HANDLERS, folder, [json.dumps(options)])
     application.wait_until_said("serving lease=L1")
     return application
 
@@ -169,7 +174,7 @@ def test_a_handler_that_raises_is_told_once_and_served_on(wired: Wired, host: Ho
 def test_every_wait_strategy_serves_and_ends(
     wired: Wired, host: Host, tmp_path: Path, wait: str, number: signal.Signals
 ) -> None:
-    application = serving(wired, tmp_path, f"wait={wait!r}")
+    application = serving(wired, tmp_path, wait=wait)
     for turn in range(20):
         assert host.answered(THERE, 7, b"%d" % turn) == b"%d" % turn
     time.sleep(0.2)  # long enough to fall asleep
@@ -194,7 +199,7 @@ def test_a_device_that_goes_ends_serving_with_the_reason(wired: Wired, host: Hos
 
 
 def test_a_device_that_is_down_for_a_moment_is_waited_for(wired: Wired, host: Host, tmp_path: Path) -> None:
-    application = serving(wired, tmp_path, "wait='spin'")
+    application = serving(wired, tmp_path, wait="spin")
     assert host.answered(THERE, 7, b"hello") == b"hello"
     _ip(wired, "link", "set", f"a{SLOT}", "down")
     time.sleep(0.2)
