@@ -1,11 +1,15 @@
 """Frames without handlers: the granted device as NumPy batches over the UMEM, or one frame at a time as bytes.
 
-with nomx.open_device() as device:
-while device.wait():
-batch = device.rx_burst(256)
-packets = device.packets            # (frames, room) uint8, over the UMEM: no copy
-swap_addresses(packets, batch.index)
-device.tx_burst(batch)
+A loop over batches is:
+
+    with nomx.open_device() as device:
+        while device.wait():
+            batch = device.rx_burst(256)
+            packets = device.packets  # (frames, room) uint8, over the UMEM: no copy
+            swap_addresses(packets, batch.index)
+            device.tx_burst(batch)
+
+A batch that the device does not take whole is the application's to send again or to `give` back.
 """
 
 from __future__ import annotations

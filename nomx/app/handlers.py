@@ -1,10 +1,14 @@
 """Handlers: what an application registers to answer datagrams with. Imports neither NumPy nor Numba, and costs nothing.
 
-@nomx.udp(7)
-def echo(message, length):
-return length
+An echo server is:
 
-nomx.serve()
+    @nomx.udp(7)
+    def echo(message, length):
+        return length
+
+    nomx.serve()
+
+Applications import these names from `nomx`.
 """
 
 from __future__ import annotations

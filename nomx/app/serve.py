@@ -167,6 +167,7 @@ def _socket_workers(
     control = LoopControl(ports.fds(), bell, spin_ns)
     arguments = (ports.sockets, control.addresses, rows[0], program.states())
     program.compile("run_sockets", arguments, progress)
+    _log.info("serving ports=%s on kernel sockets", program.ports)
     cpu = _cpus(grant, 1)[0] if grant is not None else None
     return [Worker("nomx-sockets", lambda: program.run_sockets(*arguments), control, rows[0], cpu)]
 
