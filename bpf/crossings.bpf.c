@@ -358,7 +358,8 @@ static __always_inline bool is_inet(struct sock *sk)
 
 /*
  * (struct sock *sk, int result, int flags): messages at the socket calls, for
- * processes whose cgroup is not theirs alone. A datagram is one; TCP's is a call.
+ * trees of processes, whose cgroup is not theirs alone. A datagram is one; TCP's
+ * is a call.
  */
 SEC("?tp_btf/sock_recv_length")
 int nomx_message_rx(__u64 *ctx)
@@ -367,7 +368,7 @@ int nomx_message_rx(__u64 *ctx)
 	__u64 subject;
 	struct nomx_crossings *crossings = mine(&subject);
 
-	if (crossings && result >= 0 && !(ctx[2] & NOMX_MSG_PEEK) && is_inet((void *)ctx[0])) {
+	if (crossings && subject & NOMX_TREE && result >= 0 && !(ctx[2] & NOMX_MSG_PEEK) && is_inet((void *)ctx[0])) {
 		crossings->socket_rx_packets++;
 		crossings->socket_rx_bytes += result;
 	}
@@ -381,7 +382,7 @@ int nomx_message_tx(__u64 *ctx)
 	__u64 subject;
 	struct nomx_crossings *crossings = mine(&subject);
 
-	if (crossings && result >= 0 && is_inet((void *)ctx[0])) {
+	if (crossings && subject & NOMX_TREE && result >= 0 && is_inet((void *)ctx[0])) {
 		crossings->socket_tx_packets++;
 		crossings->socket_tx_bytes += result;
 	}

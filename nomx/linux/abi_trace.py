@@ -15,6 +15,9 @@ LOG2_NS = 32
 """Buckets of a histogram of times: [i] is 2**i to 2**(i+1) ns, the last one and all above."""
 
 STACK_DEPTH = 127
+TREE = 1 << 63
+"""Set in a subject that is a tree of processes; a cgroup's id is its inode number, far below."""
+
 CALL_XSK = 1
 CALL_COMPAT = 1 << 8
 """Kinds of a call (`enum nomx_call_kind`); 0 is plain."""

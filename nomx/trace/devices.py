@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from pathlib import Path
@@ -27,6 +28,15 @@ def find(ifname: str, namespace: Path) -> Device:
         expected = f"a network device of namespace {namespace} ({error.strerror})"
         raise InvalidRequest(field="device", value=ifname, expected=expected) from error
     return Device(ifname, ifindex, identity, _interrupt_lines(ifname, identity))
+
+
+def of_index(ifindex: int, namespace: int) -> Device:
+    """Return the device that the kernel knows by these numbers; it has a name where this process sees it."""
+    name = f"interface {ifindex}"
+    if namespace == netns.identity(_OWN_NETNS):
+        with contextlib.suppress(OSError):
+            name = socket.if_indextoname(ifindex)
+    return Device(name, ifindex, namespace, _interrupt_lines(name, namespace))
 
 
 def devices_of_process(pid: int, asked: tuple[str, ...]) -> tuple[tuple[Device, ...], str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from nomx.errors import InvalidRequest
 from nomx.linux.symbols import Symbols
 from nomx.trace import aggregate, stacks, timeline
-from nomx.trace.report import Gap, Report, Sample
+from nomx.trace.report import Device, Gap, Report, Sample
 from nomx.trace.snapshot import Snapshot
 from nomx.trace.target import Target
 from nomx.trace.tracer import Options, Tracer
@@ -107,6 +107,7 @@ class Session:
     def _report(self, target: Target, symbols: Symbols | None) -> Report:
         subject = target.subject
         first, last = self._first[subject], self._last[subject]
+        devices = tuple(self.tracer.devices.get(subject, {}).values())
         sampled = (
             stacks.stack_lines(self.tracer.samples(), subject, target.label, symbols) if symbols is not None else ()
         )
@@ -121,7 +122,7 @@ class Session:
             calls=aggregate.call_lines(last),
             threads=aggregate.thread_lines(last),
             cpus=aggregate.cpu_lines(first, last, CpuSet.parse(self._affinity[subject])),
-            devices=target.devices,
+            devices=devices,
             work=aggregate.device_work(last),
             xsks=tuple(aggregate.xsk_lines(first.xsks, last.xsks)),
             affinity=self._affinity[subject],
@@ -129,20 +130,18 @@ class Session:
             stacks=sampled,
             clock_hz=self.tracer.options.clock_hz,
             lost=last.lost,
-            gaps=(*self.tracer.gaps, *_gaps_of(target)),
+            gaps=(*self.tracer.gaps, *_gaps_of(target, devices)),
             kernel=f"{platform.system()} {platform.release()}",
         )
 
 
-def _gaps_of(target: Target) -> Iterator[Gap]:
+def _gaps_of(target: Target, devices: tuple[Device, ...]) -> Iterator[Gap]:
     """Yield what is not measured of this target."""
-    if not target.devices:
+    if not devices:
         yield Gap("NAPI polls and interrupts of a device", target.no_devices or "the target has no device of its own")
-    elif not any(device.interrupt_lines for device in target.devices):
-        names = ", ".join(device.ifname for device in target.devices)
-        yield Gap(
-            "interrupts of a device", f"{names}: no interrupt line of its own that is seen from here (a veth has none)"
-        )
+    elif not any(device.interrupt_lines for device in devices):
+        names = ", ".join(device.ifname for device in devices)
+        yield Gap("interrupts of a device", f"{names}: no interrupt line that is seen from here (a veth has none)")
 
 
 def open_session(

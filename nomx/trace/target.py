@@ -15,12 +15,10 @@ from nomx.alloc import names
 from nomx.api.lease import LeaseStatus, Traffic
 from nomx.errors import InvalidRequest, LeaseClosed, NotSupported
 from nomx.linux import cgroupfs, netns
+from nomx.linux.abi_trace import TREE
 from nomx.trace.devices import devices_of_process, find
 from nomx.trace.report import Device
 from nomx.types import CpuSet
-
-_TREE = 1 << 63
-"""Marks a subject that is a tree of processes; a cgroup's id is its inode number, far below."""
 
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC
 """Inode number of the first pid namespace. Source: include/uapi/linux/nsfs.h, PID_NS_INIT_INO."""
@@ -99,7 +97,7 @@ def process(pid: int, device_names: tuple[str, ...] = ()) -> Target:
     _check_exists(pid)
     devices, why_none = devices_of_process(pid, device_names)
     group = own_group(pid)
-    subject = group_subject(group) if group is not None else _TREE | pid
+    subject = group_subject(group) if group is not None else TREE | pid
     return Target(str(pid), subject, "process", group, pid, devices=devices, no_devices=why_none)
 
 

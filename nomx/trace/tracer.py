@@ -21,8 +21,9 @@ from nomx.linux.abi_trace import CpuRecord, SampleWhere, XskRecord
 from nomx.linux.bpf import Link, Map, Object, Program, object_path
 from nomx.linux.ringbuffer import RingBuffer
 from nomx.trace import gaps
+from nomx.trace.devices import of_index
 from nomx.trace.packets import LocalSource, PacketSource, source_of
-from nomx.trace.report import Gap, Packets
+from nomx.trace.report import Device, Gap, Packets
 from nomx.trace.snapshot import Snapshot, Threads, calls_of, cpu_totals, lost_of
 from nomx.trace.target import Target
 from nomx.types import CpuSet
@@ -33,6 +34,8 @@ _VERDICTS = ("nomx_redirect", "nomx_redirect_err", "nomx_exception")
 _MESSAGES = ("nomx_message_rx", "nomx_message_tx")
 _AT_SOCKETS = ("nomx_socket_rx", "nomx_socket_tx")
 _LOOKS = ("nomx_look", "nomx_look_xsks")
+_MAX_LINES = 1024
+"""Interrupt lines of all devices."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ class Tracer:
             raise
         self._threads = Threads(self._maps["nomx_threads"])
         self._sources: dict[int, PacketSource] = {}
+        self.devices: dict[int, dict[tuple[int, int], Device]] = {}
+        """By subject, then by (network namespace, interface): those of the targets, and of their AF_XDP sockets."""
 
     def _wanted(self) -> frozenset[str]:
         optional = [*_VERDICTS] if self.options.verdicts else []
@@ -113,7 +118,7 @@ class Tracer:
         yield "nomx_processes", options.max_threads
         yield "nomx_calls", options.max_calls
         yield "nomx_work", max(1, len(self.targets))
-        yield "nomx_lines", max(1, sum(len(device.interrupt_lines) for each in self.targets for device in each.devices))
+        yield "nomx_lines", _MAX_LINES
         if options.clock_hz:
             yield "nomx_stacks", options.max_stacks
             yield "nomx_samples", options.max_stacks
@@ -142,14 +147,11 @@ class Tracer:
 
     def start(self) -> dict[int, Snapshot]:
         """Begin to count every target, all at one moment; return the snapshots of that, by subject."""
-        groups, owners, lines = self._maps["nomx_groups"], self._maps["nomx_owners"], self._maps["nomx_lines"]
         subjects = [(target, target.subject.to_bytes(8, "little")) for target in self.targets]
         for target, subject in subjects:
             self._follow(target, subject)
             for device in target.devices:
-                owners.update(abi_trace.INTERFACE.pack(device.netns, device.ifindex), subject)
-                for line in device.interrupt_lines:
-                    lines.update(line.to_bytes(4, "little"), subject)
+                self._own(device, target.subject)
         xsks = self._xsks()
         self._sources = {target.subject: source_of(target, self.options.packets) for target in self.targets}
         for number, source in self._sources.items():
@@ -157,13 +159,21 @@ class Tracer:
         if self.options.timeline:
             self._ring = RingBuffer(self._maps["nomx_events"], abi_trace.EVENT.size)
         for _, subject in subjects:
-            groups.update(subject, bytes(abi.CrossingCounters.FORMAT.size))
+            self._maps["nomx_groups"].update(subject, bytes(abi.CrossingCounters.FORMAT.size))
         now_ns = time.monotonic_ns()
         self._program("nomx_look").iterate()
         return {
             target.subject: Snapshot.beginning(now_ns, len(self._cpus()), tuple(xsks.get(target.subject, ())))
             for target in self.targets
         }
+
+    def _own(self, device: Device, subject: int) -> None:
+        """Count the polls and interrupts of *device* for *subject*."""
+        packed = subject.to_bytes(8, "little")
+        self._maps["nomx_owners"].update(abi_trace.INTERFACE.pack(device.netns, device.ifindex), packed)
+        for line in device.interrupt_lines:
+            self._maps["nomx_lines"].update(line.to_bytes(4, "little"), packed)
+        self.devices.setdefault(subject, {})[device.netns, device.ifindex] = device
 
     def _follow(self, target: Target, subject: bytes) -> None:
         """Put a tree's processes into the map: again until none was forked while we looked.
@@ -239,9 +249,12 @@ class Tracer:
             yield subject, SampleWhere(where), tuple(frame for frame in frames if frame), count
 
     def _xsks(self) -> dict[int, list[XskRecord]]:
+        """Return the AF_XDP sockets by subject; the devices that they are bound to become their subject's."""
         found: dict[int, list[XskRecord]] = {}
         for xsk in XskRecord.unpack_all(self._program("nomx_look_xsks").iterate()):
             found.setdefault(xsk.subject, []).append(xsk)
+            if xsk.ifindex and (xsk.netns, xsk.ifindex) not in self.devices.get(xsk.subject, {}):
+                self._own(of_index(xsk.ifindex, xsk.netns), xsk.subject)
         return found
 
     def _cpus(self) -> list[CpuRecord]:

@@ -84,6 +84,9 @@ struct nomx_config {
 	__u8 pad[4];
 };
 
+/* Set in a subject that is a tree of processes; a cgroup's id is far below. */
+#define NOMX_TREE (1ULL << 63)
+
 /* What a system call is besides its number. */
 enum nomx_call_kind {
 	NOMX_CALL_PLAIN,
