@@ -119,6 +119,8 @@ class Grant(Struct, frozen=True):
     unenforced: tuple[str, ...] = ()
     """What was granted but the kernel does not keep others from, one sentence each."""
     device: DeviceGrant | None = None
+    instance: str = ""
+    """The daemon that granted it; empty without one."""
     counters_fd: int = -1
     """The memfd of `nomx.api.counters`, -1 when nobody asked for counters."""
 

@@ -21,7 +21,7 @@ from nomx.api import codec
 from nomx.api.lease import Grant, LeaseSpec, UmemGeometry
 from nomx.api.messages import Failed
 from nomx.client.account import Account, environment
-from nomx.client.connection import Client
+from nomx.client.connection import Client, default_instance
 from nomx.errors import InvalidRequest, MechanismError, NomxError, NotPermitted
 from nomx.linux import memory, process
 
@@ -41,7 +41,6 @@ class Order:
     spec: LeaseSpec
     account: Account
     umem: UmemGeometry
-    instance: str
     socket: Path | None
     """Where to acquire a lease; None: run with *grant* alone."""
     grant: Grant | None
@@ -108,7 +107,7 @@ def _attached(client: Client, grant: Grant, order: Order) -> Grant:
 
 
 def _exec(order: Order, grant: Grant, signals: set[signal.Signals]) -> NoReturn:
-    variables = environment(order.account, os.environ, order.instance)
+    variables = environment(order.account, os.environ, grant.instance or default_instance())
     needed = _needed(order.argv)
     variables[GRANT_VARIABLE] = str(_sealed(msgspec.json.encode(grant)))
     _keep_open(grant)

@@ -21,7 +21,7 @@ from nomx.api import codec, counters
 from nomx.api.lease import Grant, LeaseSpec, LeaseStatus, UmemGeometry, Verdict
 from nomx.client import account
 from nomx.client.application import Order, Report, become
-from nomx.client.connection import Client, default_instance, default_socket
+from nomx.client.connection import Client, default_socket
 from nomx.client.embedded import Embedded
 from nomx.errors import MechanismError, NoDaemon, NomxError, NotPermitted
 from nomx.linux import memory
@@ -83,11 +83,11 @@ class Launch:
         umem = umem or UmemGeometry()
         counters_fd = memory.memfd("nomx-counters", counters.PAGE_BYTES)
         try:
-            path, instance, grant, embedded = _find_daemon(spec, socket)
+            path, grant, embedded = _find_daemon(spec, socket)
         except NomxError:
             os.close(counters_fd)
             raise
-        order = Order(argv, spec, who, umem, instance, path, grant, counters_fd)
+        order = Order(argv, spec, who, umem, path, grant, counters_fd)
         read_end, write_end = os.pipe2(os.O_CLOEXEC)
         sys.stdout.flush()
         sys.stderr.flush()
@@ -191,24 +191,25 @@ class Launch:
             return False
 
 
-def _find_daemon(spec: LeaseSpec, socket: Path | None) -> tuple[Path | None, str, Grant | None, Embedded | None]:
-    """Return where to acquire a lease and from which instance; or the grant to run with where nobody gives one.
+def _find_daemon(spec: LeaseSpec, socket: Path | None) -> tuple[Path | None, Grant | None, Embedded | None]:
+    """Return where to acquire a lease, or the grant to run with where nobody gives one.
 
     Raises: NoDaemon, NotPermitted: nobody gives one, and the request needs one. NomxError: no daemon can be started.
     """
     path = socket or default_socket()
     try:
-        with Client.connect(path) as client:
-            return path, client.hello().instance, None, None
+        Client.connect(path).close()
     except NoDaemon as error:
         if os.geteuid() == 0 and socket is None:
-            return path, default_instance(), None, _start_embedded(path)
+            return path, None, _start_embedded(path)
         refusal: NomxError = error
     except NotPermitted as error:
         refusal = error
+    else:
+        return path, None, None
     if not _is_plain(spec) or os.geteuid() == 0:
         raise refusal
-    return None, default_instance(), _unleased(refusal), None
+    return None, _unleased(refusal), None
 
 
 def _start_embedded(path: Path) -> Embedded | None:

@@ -118,6 +118,7 @@ class Service:
             memory_bytes=status.memory_limit_bytes,
             verdicts=planned.verdicts,
             unenforced=status.unenforced,
+            instance=self._settings.instance,
         )
         return Answered(m.Granted(grant))
 
