@@ -18,7 +18,7 @@ import numpy as np
 from nomx.errors import InvalidRequest
 from nomx.market import assign
 from nomx.market.bids import Menu, Point
-from nomx.market.book import Book, Floats, Integers
+from nomx.market.book import Book, Flags, Floats, Integers
 from nomx.market.money import MAX_RATE, MICRO
 from nomx.market.policy import MAX_WEIGHT, Award, Carry, Case, Outcome, Tenant
 from nomx.market.prices import Smoothing, clearing_prices
@@ -50,11 +50,12 @@ class Market:
             raise InvalidRequest(
                 field="reserve", value=case.reserve, expected="1 micro-credit at least for each resource"
             )
-        book, reserve = Book.of(case), np.array(case.reserve, dtype=np.int64)
+        reserve = np.array(case.reserve, dtype=np.int64)
+        book = Book.of(case)
         last = np.array(case.carry.clearing) if case.carry.clearing else None
-        scarcity = clearing_prices(book, last, reserve)
-        published = self._publish(case, _supporting_prices(book, scarcity, reserve))
-        return _outcome(case, book, _served(book, scarcity, published), published, scarcity)
+        choice = _Choice(book, clearing_prices(book, last, reserve))
+        published = self._publish(case, choice.supporting_prices(reserve))
+        return _outcome(case, book, choice.at(published), published, choice.scarcity)
 
     def _publish(self, case: Case, target: Integers) -> Integers:
         """The smoothed price. The first of all is not smoothed."""
@@ -63,37 +64,54 @@ class Market:
         return self.smoothing.publish(np.array(case.carry.published, dtype=np.int64), target)
 
 
-def _supporting_prices(book: Book, scarcity: Floats, reserve: Integers) -> Integers:
-    """The prices to aim at: the clearing prices, brought down to what everybody who ought to be served can bear.
+class _Choice:
+    """Who is served in one period, if resources are as scarce as the clearing price (*scarcity*) says.
 
-    As bundles are indivisible, no linear price need support the best allocation: the clearing price may shut out
-    the very tenant who makes the most of what is left. With many tenants that costs little, and MARGIN mends it.
-    With few it may cost half the welfare.
+    Smoothing delays what is paid, not who is served.
     """
-    highest = np.maximum(np.floor(scarcity).astype(np.int64), reserve)
-    lowest = np.maximum(np.floor(scarcity * (1 - MARGIN)).astype(np.int64), reserve)
-    choices = _served(book, scarcity, lowest)
-    if int((book.liquid.max(axis=1, initial=0) > 0).sum()) <= FEW:
-        cheaper = _served(book, scarcity, reserve)
-        if assign.worth(book, cheaper) * (1 - WORTH_A_CUT) > assign.worth(book, choices):
-            choices, lowest = cheaper, reserve
-    return _bearable(book, choices, lowest, highest)
 
+    def __init__(self, book: Book, scarcity: Floats) -> None:
+        self.book = book
+        self.scarcity = scarcity
+        self._known: dict[bytes, Integers] = {}
+        """What was chosen among which possibilities: prices that are close make the same things possible."""
 
-def _served(book: Book, scarcity: Floats, prices: Integers) -> Integers:
-    """Who gets what, if *prices* are paid and resources are as scarce as the clearing price says.
+    def at(self, prices: Integers) -> Integers:
+        """Everybody's choice, if *prices* are what is paid."""
+        costs = self.book.cost(prices)
+        possible = self.book.possible(costs)
+        key = possible.tobytes()
+        if key not in self._known:
+            self._known[key] = self._among(possible)
+        return assign.trade_up(self.book, possible, costs, self._known[key])
 
-    Smoothing delays what is paid, not who is served. The choices held stay, where others would not be worth more: so
-    each change raises what the market maximises, and unchanged bids come to rest.
-    """
-    costs = book.cost(prices)
-    possible = book.possible(costs)
-    choices = assign.allocate(book, possible, scarcity)
-    stays = bool(np.take_along_axis(possible, book.held[:, None], axis=1).all())
-    fits = bool((book.demand(book.held) <= book.supply).all())
-    if stays and fits and assign.worth(book, book.held) >= assign.worth(book, choices):
-        choices = book.held
-    return assign.trade_up(book, possible, costs, choices)
+    def _among(self, possible: Flags) -> Integers:
+        """The best choices found; those held, where they are possible and the others are not worth more.
+
+        So each change raises what the market maximises, and unchanged bids come to rest.
+        """
+        book, held = self.book, self.book.held
+        choices = assign.allocate(book, possible, self.scarcity)
+        stays = bool(np.take_along_axis(possible, held[:, None], axis=1).all())
+        fits = bool((book.demand(held) <= book.supply).all())
+        return held if stays and fits and assign.worth(book, held) >= assign.worth(book, choices) else choices
+
+    def supporting_prices(self, reserve: Integers) -> Integers:
+        """The prices to aim at: the clearing prices, brought down to what everybody who ought to be served can bear.
+
+        As bundles are indivisible, no linear price need support the best allocation: the clearing price may shut out
+        the very tenant who makes the most of what is left. With many tenants that costs little, and MARGIN mends it.
+        With few it may cost half the welfare.
+        """
+        book = self.book
+        highest = np.maximum(np.floor(self.scarcity).astype(np.int64), reserve)
+        lowest = np.maximum(np.floor(self.scarcity * (1 - MARGIN)).astype(np.int64), reserve)
+        choices = self.at(lowest)
+        if int((book.liquid.max(axis=1, initial=0) > 0).sum()) <= FEW:
+            cheaper = self.at(reserve)
+            if assign.worth(book, cheaper) * (1 - WORTH_A_CUT) > assign.worth(book, choices):
+                choices, lowest = cheaper, reserve
+        return _bearable(book, choices, lowest, highest)
 
 
 def _bearable(book: Book, choices: Integers, lowest: Integers, highest: Integers) -> Integers:
