@@ -25,6 +25,7 @@ from nomx.mech.binder import Binder, Binding
 from nomx.mech.cgroup import GroupCpus, Groups, GroupUsage, Membership
 from nomx.mech.crossings import CrossingsCounter
 from nomx.mech.mechanism import explained
+from nomx.mech.reaper import Reaper
 from nomx.mech.softvf import SoftVf
 from nomx.mech.station import Station
 from nomx.mech.switch import Switch
@@ -44,14 +45,17 @@ class _Network:
     station: Station
     binder: Binder
     counter: CrossingsCounter
+    reaper: Reaper
 
     @classmethod
     def open(cls, instance: str) -> _Network:
         switch = Switch(instance)
         counter = CrossingsCounter(switch.links, instance)
-        return cls(switch, SoftVf(switch), Station(switch), Binder(switch), counter)
+        reaper = Reaper(netns.path(instance))
+        return cls(switch, SoftVf(switch), Station(switch), Binder(switch), counter, reaper)
 
     def close(self, *, remove: bool) -> None:
+        self.reaper.close()
         self.counter.close()
         self.switch.close(remove=remove)
 
@@ -121,14 +125,24 @@ class LinuxKernel:
 
     def apply(self, action: Action) -> None:
         """Do one step."""
+        self._let_reaper_finish(action)
         self._mechanism(action).apply(action)
 
     def undo(self, action: Action) -> None:
-        """Take one step back."""
-        self._mechanism(action).undo(action)
+        """Take one step back. A soft VF is cut off at once, and its interfaces are deleted soon after."""
+        if isinstance(action, MakePort) and self._network is not None:
+            self._network.soft.cut_off(action)
+            self._network.reaper.delete(action.switch_ifname)
+        else:
+            self._mechanism(action).undo(action)
+
+    def _let_reaper_finish(self, action: Action) -> None:
+        if isinstance(action, MakePort | PlugPort) and self._network is not None:
+            self._network.reaper.wait_for(action.switch_ifname)
 
     def exists(self, action: Action) -> bool:
         """Observe one step."""
+        self._let_reaper_finish(action)
         return bool(self._mechanism(action).exists(action))
 
     def _mechanism(self, action: Action) -> Any:

@@ -68,7 +68,7 @@ class _Daemon:
             try:
                 with _listening(self._settings, self._gid) as listener:
                     self._ready(server)
-                    await server.serve(listener, Service(self._settings, kernel, leases), leases)
+                    await server.serve(listener, Service(self._settings, kernel, leases))
             finally:
                 await server.work(lambda: self._closed(leases))
         finally:
@@ -83,6 +83,7 @@ class _Daemon:
             journal.close(remove=not journal.live())
             raise
         leases = Leases(settings, kernel, journal, server)
+        server.oversee(leases)
         try:
             leases.recover()
             leases.plug_host(f"/proc/{os.getpid()}/ns/net")

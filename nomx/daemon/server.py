@@ -54,9 +54,13 @@ class Server:
 
     # -- the daemon's life -----------------------------------------------------------------------
 
-    async def serve(self, listener: socket.socket, service: Service, leases: Leases) -> None:
+    def oversee(self, leases: Leases) -> None:
+        """End these leases when their holders die. Call it before the first of them begins."""
+        self._leases = leases
+
+    async def serve(self, listener: socket.socket, service: Service) -> None:
         """Answer clients on *listener* until `stop`."""
-        self._service, self._leases = service, leases
+        self._service = service
         listener.setblocking(False)
         self._loop.add_reader(listener.fileno(), self._accept, listener)
         tending = self._loop.create_task(self._tend())

@@ -1,7 +1,8 @@
 """Network interfaces by rtnetlink (pyroute2): veth pairs, addresses, XDP attachments. One object a network namespace.
 
 Every failure is an OSError that names the operation and the interface. pyroute2 runs an event loop
-inside each call, so these may not be called from a thread that runs one itself.
+inside each call, so these may not be called from a thread that runs one itself; and it opens another
+socket, in whatever namespace that one is in, for each further thread, so a `Links` has one thread.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import errno
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +45,14 @@ class Links:
         self._netns = namespace if isinstance(namespace, int) else os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
         self._owned = namespace is not self._netns
         with netns.inside(self._netns):
-            self._route: Any = IPRoute()
+            self._socket: Any = IPRoute()
+        self._thread = threading.get_ident()
+
+    @property
+    def _route(self) -> Any:
+        if threading.get_ident() != self._thread:
+            raise RuntimeError("this Links belongs to another thread; open one in this thread")
+        return self._socket
 
     def close(self) -> None:
         self._route.close()

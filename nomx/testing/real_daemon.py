@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, cast
@@ -184,10 +185,18 @@ class RealDaemon:
         name = cgroupfs.directory_name(self.instance, "")
         return {f"{root.name}/{path.name.removeprefix(name)}" for root in roots for path in root.glob(f"{name}*")}
 
-    def interfaces(self) -> set[str]:
-        """Return the interfaces in the switch namespace, without lo."""
+    def has_ports(self, *wanted: str) -> bool:
+        """Return whether the switch namespace has come to hold exactly these interfaces (and lo), within a deadline.
+
+        The daemon deletes a port's interfaces soon after its lease has ended, and tells nobody.
+        """
+        deadline = time.monotonic() + _DIES_S
         with Links(netns.path(self.instance)) as links:
-            return {name for name in links.names() if name != "lo"}
+            while set(links.names()) != {"lo", *wanted}:
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(0.01)
+        return True
 
     def open_descriptors(self) -> int:
         """Return how many descriptors the daemon has open."""

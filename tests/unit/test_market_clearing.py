@@ -102,7 +102,7 @@ def test_the_dual_bounds_welfare_at_any_price(case: Case, prices: list[float]) -
 @pytest.mark.parametrize("tenants", [20, 50, 300])
 def test_welfare_of_many_is_close_to_the_bound(tenants: int) -> None:
     parts = []
-    for seed in range(5):
+    for seed in range(4):
         case, outcome = settled(Market(), crowd(with_changes(Scenario(), tenants=tenants, seed=seed)), AT_REST // 2)
         parts.append(outcome.welfare / welfare_bound(Book.of(case)))
     assert min(parts) >= 0.9
@@ -264,7 +264,7 @@ def test_lying_gains_little_where_fifty_compete() -> None:
     gains = []
     for seed in range(4):
         case = crowd(with_changes(Scenario(), tenants=50, seed=seed))
-        gains += regret.sample(Market(), case, Random(seed), count=3, lies=regret.LIES[2:8:2])
+        gains += regret.sample(Market(), case, Random(seed), count=2, lies=regret.LIES[2:8:2])
     assert max(gains) <= 0.2
     assert fmean(gains) <= 0.03
 

@@ -18,7 +18,7 @@ from nomx.market.policies import POLICIES, policy_named
 from nomx.market.policy import Carry, Case, Outcome, Tenant
 from nomx.market.regret import following
 from nomx.market.shares import FirstCome, StaticShares, WeightedShares, max_min
-from nomx.testing.markets import RESERVE, TWO_GOODS, cases
+from nomx.testing.markets import RESERVE, TWO_GOODS, cases, fewer_examples
 
 EVERY_POLICY = pytest.mark.parametrize("name", list(POLICIES))
 
@@ -45,6 +45,7 @@ def test_awards_fit_the_supply_and_nobody_pays_more_than_value_or_budget(name: s
 
 
 @EVERY_POLICY
+@fewer_examples
 @given(case=cases(tenants=4), order=st.randoms(use_true_random=False))
 def test_names_and_the_order_of_a_list_change_nothing(name: str, case: Case, order: object) -> None:
     policy = policy_named(name)

@@ -25,7 +25,7 @@ typedef _Bool bool;
 
 #define SEC(name) __attribute__((section(name), used))
 #define __always_inline inline __attribute__((always_inline))
-#define __uint(name, value) int(*name)[value]
+#define __uint(name, value) int (*name)[value]
 #define __type(name, value) typeof(value) *name
 
 #define bpf_htons(x) ((__be16)__builtin_bswap16(x))
