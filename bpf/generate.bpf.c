@@ -23,13 +23,19 @@ struct nomx_target {
 
 const volatile struct nomx_target nomx_target = {};
 
-/* Station → user: right answers. */
+/* Station → user: what was sent, and the right answers. */
+enum nomx_tally {
+	NOMX_SENT,
+	NOMX_ANSWERED,
+	NOMX_TALLIES,
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, NOMX_TALLIES);
 	__type(key, __u32);
 	__type(value, __u64);
-} nomx_answers SEC(".maps");
+} nomx_tallies SEC(".maps");
 
 /* User → station: the socket that measures round trips. */
 struct {
@@ -38,6 +44,14 @@ struct {
 	__type(key, __u32);
 	__type(value, __u32);
 } nomx_clients SEC(".maps");
+
+static __always_inline void count(__u32 tally)
+{
+	__u64 *frames = bpf_map_lookup_elem(&nomx_tallies, &tally);
+
+	if (frames)
+		(*frames)++;
+}
 
 static __always_inline bool is_answer(struct xdp_md *ctx)
 {
@@ -58,6 +72,7 @@ SEC("xdp")
 int nomx_blast(struct xdp_md *ctx)
 {
 	(void)ctx;
+	count(NOMX_SENT);
 	return bpf_redirect(nomx_target.ifindex, 0);
 }
 
@@ -65,14 +80,9 @@ int nomx_blast(struct xdp_md *ctx)
 SEC("xdp")
 int nomx_sink(struct xdp_md *ctx)
 {
-	__u32 zero = 0;
-	__u64 *answers;
-
 	if (!is_answer(ctx))
 		return XDP_PASS;
-	answers = bpf_map_lookup_elem(&nomx_answers, &zero);
-	if (answers)
-		(*answers)++;
+	count(NOMX_ANSWERED);
 	return XDP_DROP;
 }
 
