@@ -15,9 +15,9 @@ LeaseId = NewType("LeaseId", str)
 QueueId = NewType("QueueId", int)
 """A receive/transmit queue pair of one device, from 0."""
 
-_CPU_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
-_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:bit(?:/s)?|bps)?", re.IGNORECASE)
+_CPU_RANGE = r"(\d+)(?:-(\d+))?"
+_SIZE = r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?"
+_RATE = r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:bit(?:/s)?|bps)?"
 _BINARY = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _DECIMAL = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -43,7 +43,7 @@ class CpuSet(frozenset[int]):
 
 def _cpus_of(text: str) -> Iterator[int]:
     for part in filter(None, (piece.strip() for piece in text.split(","))):
-        match = _CPU_RANGE.fullmatch(part)
+        match = re.fullmatch(_CPU_RANGE, part)
         if match is None or (match[2] is not None and int(match[2]) < int(match[1])):
             raise InvalidRequest(field="cpus", value=repr(text), expected="a CPU list such as 0-3,8")
         yield from range(int(match[1]), int(match[2] or match[1]) + 1)
@@ -79,8 +79,8 @@ def parse_rate_bps(text: str, field: str = "bandwidth") -> int:
     return _scaled(_RATE, _DECIMAL, text, field, "a rate such as 100M or 10Gbit, in bits per second")
 
 
-def _scaled(form: re.Pattern[str], scale: dict[str, int], text: str, field: str, expected: str) -> int:
-    match = form.fullmatch(text.strip())
+def _scaled(form: str, scale: dict[str, int], text: str, field: str, expected: str) -> int:
+    match = re.fullmatch(form, text.strip(), re.IGNORECASE)
     value = int(float(match[1]) * scale[match[2].upper()]) if match else 0
     if value <= 0:
         raise InvalidRequest(field=field, value=repr(text), expected=expected)

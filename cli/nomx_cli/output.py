@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +32,8 @@ def settings() -> Settings:
 
 def show_json(value: Any, *, err: bool = False) -> None:
     """Print *value* as one JSON document; msgspec structs and dataclasses as objects."""
+    import json
+
     import msgspec
 
     click.echo(json.dumps(msgspec.to_builtins(value, enc_hook=str), indent=2), err=err)

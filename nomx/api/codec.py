@@ -6,14 +6,14 @@ where; an error crosses as Failed and comes out as the NomxError that it was.
 
 from __future__ import annotations
 
+from functools import cache
+
 import msgspec
 
 from nomx.api.messages import MAX_MESSAGE, PROTOCOL, Call, Failed, Reply
 from nomx.errors import NomxError, ProtocolError
 
 _encoder = msgspec.json.Encoder()
-_calls = msgspec.json.Decoder(Call)
-_replies = msgspec.json.Decoder(Reply)
 
 _REMEDY = "use the client of the same nomx release as the daemon"
 
@@ -25,6 +25,16 @@ class _Version(msgspec.Struct):
 
 
 _versions = msgspec.json.Decoder(_Version)
+
+
+@cache  # a side needs one of the two, and each takes a millisecond to make
+def _calls() -> msgspec.json.Decoder[Call]:
+    return msgspec.json.Decoder(Call)
+
+
+@cache
+def _replies() -> msgspec.json.Decoder[Reply]:
+    return msgspec.json.Decoder(Reply)
 
 
 def encode(envelope: Call | Reply) -> bytes:
@@ -46,7 +56,7 @@ def decode_call(data: bytes) -> Call:
     """
     _check(data)
     try:
-        return _calls.decode(data)
+        return _calls().decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(reason=f"not a call: {error}", remedy=_REMEDY) from error
 
@@ -58,7 +68,7 @@ def decode_reply(data: bytes) -> Reply:
     """
     _check(data)
     try:
-        return _replies.decode(data)
+        return _replies().decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(reason=f"not a reply: {error}", remedy=_REMEDY) from error
 
