@@ -62,9 +62,7 @@ def saturate(
             start, sent, answered = time.monotonic(), _read(tallies, _SENT), _read(tallies, _ANSWERED)
             time.sleep(seconds)
             elapsed = time.monotonic() - start
-            return Saturation(
-                frame_bytes, elapsed, _read(tallies, _SENT) - sent, _read(tallies, _ANSWERED) - answered
-            )
+            return Saturation(frame_bytes, elapsed, _read(tallies, _SENT) - sent, _read(tallies, _ANSWERED) - answered)
 
 
 @contextlib.contextmanager
