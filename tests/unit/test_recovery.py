@@ -24,7 +24,9 @@ from nomx.types import CpuSet
 
 @pytest.fixture
 def daemon(tmp_path):
-    return FakeDaemon(tmp_path)
+    daemon = FakeDaemon(tmp_path)
+    yield daemon
+    daemon.kill()
 
 
 def restart(daemon):

@@ -16,7 +16,9 @@ from nomx.types import CpuSet
 
 @pytest.fixture
 def daemon(tmp_path):
-    return FakeDaemon(tmp_path)
+    daemon = FakeDaemon(tmp_path)
+    yield daemon
+    daemon.kill()
 
 
 def test_a_lease_is_granted_shown_and_ended_with_its_holder(daemon):
@@ -212,6 +214,7 @@ def test_where_the_host_cannot_be_plugged_in_there_is_the_kernel_path(tmp_path):
     grant = daemon.acquire(100).grant
     assert grant.path == "kernel"
     assert "injected" in grant.verdicts[-1].reason
+    daemon.kill()
 
 
 def test_plugging_is_roots(daemon):
