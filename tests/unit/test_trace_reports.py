@@ -168,9 +168,11 @@ def test_shared_cores_faults_and_stolen_time_are_told() -> None:
     found = "\n".join(causes(report(total, threads=(thread,), work=DeviceWork(own_polls=9), affinity="0-1")))
     for word in ("cores are shared", "move between cores", "no page yet", "polled on the cores"):
         assert word in found
-    elsewhere = "\n".join(causes(report(total, work=DeviceWork(own_polls=1, full_polls=9))))
-    assert "softirqs of others" in elsewhere
-    assert "saturated" in elsewhere
+    elsewhere = DeviceWork(own_polls=1, full_polls=9)
+    switched = "\n".join(causes(report(total, work=elsewhere)))
+    assert "the soft path has no wire" in switched
+    assert "saturated" in switched
+    assert "softirqs of others" in "\n".join(causes(report(total, work=elsewhere, path="vf")))
 
 
 def test_causes_are_sorted_by_their_share() -> None:
