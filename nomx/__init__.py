@@ -3,6 +3,7 @@
 What an application imports is here, and is loaded when it is first used: `import nomx` itself costs nothing.
 
     udp, serve, NO_REPLY            compiled handlers (`nomx.app.handlers`, `nomx.app.serve`)
+    tune                            their knobs, while they run (`nomx.app.tuning`)
     open_device, Batch,             frames in NumPy batches, or one by one
     recv_frame, send_frame          (`nomx.app.frames`)
     grant                           what was granted to this process (`nomx.app.grant`)
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from nomx.app.grant import load as grant
     from nomx.app.handlers import NO_REPLY, udp
     from nomx.app.serve import serve
+    from nomx.app.tuning import tune
     from nomx.device.base import Batch
     from nomx.errors import NomxError
     from nomx.version import VERSION as __version__  # noqa: N811
@@ -32,6 +34,7 @@ __all__ = [
     "recv_frame",
     "send_frame",
     "serve",
+    "tune",
     "udp",
 ]
 
@@ -45,6 +48,7 @@ _HOMES = {
     "recv_frame": ("nomx.app.frames", "recv_frame"),
     "send_frame": ("nomx.app.frames", "send_frame"),
     "serve": ("nomx.app.serve", "serve"),
+    "tune": ("nomx.app.tuning", "tune"),
     "udp": ("nomx.app.handlers", "udp"),
 }
 

@@ -1,4 +1,4 @@
-"""The words between the main thread and a serve loop: stop, how to wait, and what wakes a loop that sleeps."""
+"""The words between Python and a serve loop: stop, how to wait, how long to hold, and what wakes a loop that sleeps."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from nomx.errors import InvalidRequest
 from nomx.sockets.messages import POLL
+from nomx.stack.batching import MAX_DELAY_US, Delays
 from nomx.stack.loop import SPIN, Control
 
 WAITS = ("adaptive", "spin", "interrupt")
@@ -18,7 +19,8 @@ DEFAULT_SPIN_US = 50
 """How long `adaptive` looks: several times what falling asleep and being woken takes."""
 
 _POLLIN = 1
-_STOP, _SPIN_NS, _TIMESPEC = 0, 1, 2
+_STOP, _SPIN_NS, _RX_DELAY_NS, _TX_DELAY_NS, _TIMESPEC = 0, 1, 2, 3, 4
+_WORDS = 6
 
 
 class Bell:
@@ -40,24 +42,39 @@ class Bell:
 class LoopControl:
     """The control block of one loop, which reads it while Python writes."""
 
-    def __init__(self, fds: Sequence[int], bell: Bell, spin_ns: int) -> None:
-        self._words = np.zeros(4, np.int64)
+    def __init__(self, fds: Sequence[int], bell: Bell, *, looking_calls: bool = False) -> None:
+        """Lay out the block of a loop that waits on *fds*; it sleeps at once and holds nothing.
+
+        *looking_calls*: to look for packets takes a system call (the kernel path), so `adaptive` is `interrupt`.
+        """
+        self._words = np.zeros(_WORDS, np.int64)
         self._pollfds = np.zeros(len(fds) + 1, POLL)
         self._pollfds["fd"] = [*fds, bell.fd]
         self._pollfds["events"] = _POLLIN
         self._bell = bell
-        self.set_wait(spin_ns)
+        self._looking_calls = looking_calls
         base = self._words.ctypes.data
         self.addresses = Control(
             stop=base + 8 * _STOP,
             spin_ns=base + 8 * _SPIN_NS,
+            rx_delay_ns=base + 8 * _RX_DELAY_NS,
+            tx_delay_ns=base + 8 * _TX_DELAY_NS,
             pollfds=self._pollfds.ctypes.data,
             timespec=base + 8 * _TIMESPEC,
         )
 
     def set_wait(self, spin_ns: int) -> None:
         """Choose how long the loop looks before it sleeps; SPIN: it never sleeps."""
-        self._words[_SPIN_NS] = spin_ns
+        self._words[_SPIN_NS] = 0 if self._looking_calls and spin_ns != SPIN else spin_ns
+
+    def set_delays(self, delays: Delays) -> None:
+        """Choose how long the loop may hold packets; what is held already goes by the new delays."""
+        self._words[_RX_DELAY_NS], self._words[_TX_DELAY_NS] = delays
+
+    def words(self) -> dict[str, int]:
+        """Read the knobs as the loop sees them, in ns."""
+        knobs = {"spin_ns": _SPIN_NS, "rx_delay_ns": _RX_DELAY_NS, "tx_delay_ns": _TX_DELAY_NS}
+        return {name: int(self._words[word]) for name, word in knobs.items()}
 
     def stop(self) -> None:
         """End the loop, asleep or not."""
@@ -76,3 +93,11 @@ def spin_ns_of(wait: str, spin_us: float) -> int:
     if spin_us < 0:
         raise InvalidRequest(field="spin_us", value=spin_us, expected="0 or more microseconds")
     return {"spin": SPIN, "interrupt": 0, "adaptive": int(spin_us * 1000)}[wait]
+
+
+def delays_of(rx_us: float, tx_us: float) -> Delays:
+    """Translate batching delays. Raises: InvalidRequest: one that is below 0 or above MAX_DELAY_US."""
+    for name, value in (("rx_delay_us", rx_us), ("tx_delay_us", tx_us)):
+        if not 0 <= value <= MAX_DELAY_US:
+            raise InvalidRequest(field=name, value=value, expected=f"0 to {MAX_DELAY_US} microseconds")
+    return Delays(int(rx_us * 1000), int(tx_us * 1000))

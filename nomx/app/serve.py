@@ -20,9 +20,10 @@ import numpy as np
 from nomx.api import counters as page
 from nomx.api.lease import MAX_QUEUES, DeviceGrant, Grant
 from nomx.app import grant as grants
-from nomx.app.control import DEFAULT_SPIN_US, Bell, LoopControl, spin_ns_of
+from nomx.app.control import DEFAULT_SPIN_US, Bell, LoopControl
 from nomx.app.generate import Program, Progress
 from nomx.app.handlers import REGISTRY, Registry
+from nomx.app.tuning import SERVING, Tuning
 from nomx.app.worker import Worker
 from nomx.device.xsk import XskDevice, revoked
 from nomx.errors import InvalidRequest, MechanismError
@@ -43,6 +44,8 @@ def serve(
     *,
     wait: str = "adaptive",
     spin_us: float = DEFAULT_SPIN_US,
+    rx_delay_us: float = 0.0,
+    tx_delay_us: float = 0.0,
     udp_checksums: bool = True,
     address: str = "",
     progress: Callable[[Progress], None] | None = None,
@@ -52,7 +55,9 @@ def serve(
 
     *wait*: `adaptive` looks at empty rings for *spin_us* and then sleeps, `spin` never sleeps,
     `interrupt` sleeps at once. On the kernel path, where looking is a system call, `adaptive` is
-    `interrupt`. *udp_checksums* False neither checks nor makes them. *address*: where the kernel
+    `interrupt`. *rx_delay_us* and *tx_delay_us*, 0 to 1,000: how long packets may be held before they
+    are handled, and answers before they are sent; `nomx.tune` changes all four while traffic flows
+    (`nomx.app.tuning`). *udp_checksums* False neither checks nor makes them. *address*: where the kernel
     path's sockets listen, by default on all of this host's. *progress* is called during a first compile.
 
     Raises: InvalidRequest: no handler, one that does not compile, a bad argument. NotPermitted,
@@ -62,7 +67,8 @@ def serve(
     registry.served = True
     if not len(registry):
         raise InvalidRequest(field="handlers", value="none", expected="a function under @nomx.udp(port) before serve()")
-    spin_ns = spin_ns_of(wait, spin_us)
+    tuning = Tuning(wait, spin_us, rx_delay_us, tx_delay_us)
+    tuning.check()
     grant = grants.load()
     rows = _counter_rows(grant)
     before = page.totals(rows.tobytes())
@@ -70,11 +76,11 @@ def serve(
     with contextlib.ExitStack() as stack:
         bell = stack.enter_context(Bell())
         if grant is not None and grant.device is not None:
-            workers = _queue_workers(stack, grant, grant.device, program, rows, bell, spin_ns, udp_checksums, progress)
+            workers = _queue_workers(stack, grant, grant.device, program, rows, bell, udp_checksums, progress)
         else:
-            kernel_spin_ns = 0 if wait == "adaptive" else spin_ns
-            workers = _socket_workers(stack, grant, program, rows, bell, kernel_spin_ns, address, progress)
-        _run(workers)
+            workers = _socket_workers(stack, grant, program, rows, bell, address, progress)
+        with SERVING.loops([worker.control for worker in workers], tuning):
+            _run(workers)
     _raise_what_ended(workers, grant)
     after = page.totals(rows.tobytes())
     return {name: after[name] - before[name] for name in page.NAMES}
@@ -100,7 +106,6 @@ def _queue_workers(
     program: Program,
     rows: Counters,
     bell: Bell,
-    spin_ns: int,
     udp_checksums: bool,
     progress: Callable[[Progress], None] | None,
 ) -> list[Worker]:
@@ -115,7 +120,7 @@ def _queue_workers(
     for number, cpu in enumerate(_cpus(grant, device.queues)):
         opened = stack.enter_context(XskDevice(device, number, grant.lease))
         opened.receive_with_all()
-        control = LoopControl([opened.queue.fd], bell, spin_ns)
+        control = LoopControl([opened.queue.fd], bell)
         arguments = (opened.queue, interface, control.addresses, rows[number], program.states())
         program.compile("run_queue", arguments, progress)
         name = f"nomx-queue-{number}"
@@ -155,7 +160,6 @@ def _socket_workers(
     program: Program,
     rows: Counters,
     bell: Bell,
-    spin_ns: int,
     address: str,
     progress: Callable[[Progress], None] | None,
 ) -> list[Worker]:
@@ -164,7 +168,7 @@ def _socket_workers(
         _log.warning("no grant: serving ports %s with kernel sockets (`nomx run` gives a device)", program.ports)
     ports = KernelPorts(program.ports, address)
     stack.callback(ports.close)
-    control = LoopControl(ports.fds(), bell, spin_ns)
+    control = LoopControl(ports.fds(), bell, looking_calls=True)
     arguments = (ports.sockets, control.addresses, rows[0], program.states())
     program.compile("run_sockets", arguments, progress)
     _log.info("serving ports=%s on kernel sockets", program.ports)

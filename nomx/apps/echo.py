@@ -20,11 +20,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="nomx.apps.echo", description="Answer every UDP datagram with itself.")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help=f"UDP port (default {DEFAULT_PORT})")
     parser.add_argument("--wait", default="adaptive", help="adaptive, spin or interrupt (default adaptive)")
+    parser.add_argument("--rx-delay", type=float, default=0, metavar="US", help="hold packets for so long (default 0)")
+    parser.add_argument("--tx-delay", type=float, default=0, metavar="US", help="hold answers for so long (default 0)")
     parser.add_argument("--no-checksums", action="store_true", help="neither check nor make UDP checksums")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     nomx.udp(options.port)(echo)
-    nomx.serve(wait=options.wait, udp_checksums=not options.no_checksums)
+    nomx.serve(
+        wait=options.wait,
+        rx_delay_us=options.rx_delay,
+        tx_delay_us=options.tx_delay,
+        udp_checksums=not options.no_checksums,
+    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from numba import types
 from numba.core import cgutils
 
 from nomx.compiled import inlined, intrinsic_for
-from nomx.ring.atomics import load_i64
+from nomx.ring.atomics import load_i64, store_i64
 
 MSG_DONTWAIT = 0x40
 POLLIN = 1
@@ -97,6 +97,11 @@ def _clock_gettime(_context: Any, _clock: Any, _timespec: Any) -> Any:
     return types.int64(types.int64, types.int64), _in_libc("clock_gettime", _INT, (_INT, _LONG))
 
 
+@intrinsic_for(_through_ctypes("nanosleep", ctypes.c_int))
+def _nanosleep(_context: Any, _wanted: Any, _left: Any) -> Any:
+    return types.int64(types.int64, types.int64), _in_libc("nanosleep", _INT, (_LONG, _LONG))
+
+
 @inlined
 def poll(fds: int, count: int, timeout_ms: int) -> int:
     """Wait on *count* struct pollfd at *fds* for at most *timeout_ms* (-1: for ever); how many are ready. poll(2)."""
@@ -137,3 +142,11 @@ def monotonic_ns(timespec: int) -> int:
     """Read CLOCK_MONOTONIC in ns, through 16 bytes of the caller's at *timespec*; by the vDSO where it can."""
     _clock_gettime(_CLOCK_MONOTONIC, timespec)
     return load_i64(timespec) * _NS_PER_S + load_i64(timespec + 8)
+
+
+@inlined
+def sleep_ns(timespec: int, duration_ns: int) -> None:
+    """Sleep for *duration_ns*, and some 50 us more (the timer slack); 16 bytes of the caller's. nanosleep(2)."""
+    store_i64(timespec, duration_ns // _NS_PER_S)
+    store_i64(timespec + 8, duration_ns % _NS_PER_S)
+    _nanosleep(timespec, 0)

@@ -76,8 +76,12 @@ def consume_from(ring: Ring) -> Cursor:
 @inlined
 def peek(ring: Ring, cursor: Cursor) -> Cursor:
     """Look whether there are entries to read, when none are known; the producer's index is read only then."""
-    if cursor.limit != cursor.position:
-        return cursor
+    return cursor if cursor.limit != cursor.position else look(ring, cursor)
+
+
+@inlined
+def look(ring: Ring, cursor: Cursor) -> Cursor:
+    """Look how many entries there are to read by now, also when some are known."""
     ready = (load_acquire(ring.producer) - cursor.position) & _INDEX_MASK
     return Cursor(cursor.position, cursor.position + ready)
 

@@ -63,7 +63,20 @@ HANDLERS = """
     def wanders(message, length):
         return message[message.size + length]
 
-    nomx.serve(**json.loads(sys.argv[1]))
+    options = json.loads(sys.argv[1])
+    if options.pop("restless", False):
+        import itertools
+        import threading
+        import time
+
+        def turn():
+            knobs = itertools.product(("spin", "adaptive", "interrupt"), (0, 30, 1000), (0, 30, 1000))
+            for wait, rx, tx in itertools.cycle(knobs):
+                nomx.tune(wait=wait, rx_delay_us=rx, tx_delay_us=tx)
+                time.sleep(0.002)
+
+        threading.Thread(target=turn, daemon=True).start()
+    nomx.serve(**options)
 """
 
 
@@ -97,6 +110,20 @@ def test_a_host_talks_to_it(wired: Wired, host: Host, tmp_path: Path) -> None:
     assert "lladdr" in neighbours.stdout
     assert counted["tx_packets"] == counted["replies"] + counted["icmp_replies"] + counted["arp_replies"]
     assert not [name for name in counted if name in ("handler_errors", "drop_udp_checksum", "drop_ip_checksum")]
+
+
+def test_knobs_that_turn_under_traffic_lose_and_alter_nothing(wired: Wired, host: Host, tmp_path: Path) -> None:
+    application = serving(wired, tmp_path, restless=True)
+    assert host.answered(THERE, 7, b"") == b""
+    with host.udp() as client:
+        client.connect((THERE, 7))
+        for first in range(0, 2000, 40):  # forty at a time, so that there is something to hold
+            sent = [b"%d" % number for number in range(first, first + 40)]
+            for payload in sent:
+                client.send(payload)
+            assert [client.recv(100) for _ in sent] == sent
+    assert application.stop() == 0, application.said()
+    assert application.counters()["replies"] >= 2001
 
 
 def test_checksums_are_right_on_the_wire(wired: Wired, host: Host, tmp_path: Path) -> None:

@@ -8,12 +8,16 @@ import numpy as np
 
 from nomx.api.counters import NAMES, SLOTS
 from nomx.compiled import compiled_uncached, inlined_uncached
+from nomx.stack.batching import Delays, Held
 from nomx.stack.delivery import NO_HANDLER, PENDING, RAISED
 from nomx.stack.guard import raise_pending
 from nomx.stack.loop import begin, serve_burst
 from tests.unit.datapath.simulated import OURS, SimulatedXsk
 
 ECHO, SILENT, RAISES, OVERRUNS, GROWS, EMPTIES = 7, 8, 9, 10, 11, 12
+
+
+AT_ONCE = Delays(0, 0)
 
 
 @inlined_uncached
@@ -39,29 +43,40 @@ def dispatch(port, message, length, source_ip, source_port, states):
 
 
 @compiled_uncached
-def _rounds(queue, interface, counters, states, rounds):
+def _rounds(queue, interface, counters, states, memory, delays, now, rounds):
     cursors = begin(queue)
+    held = Held(memory[0], memory[1], memory[2])
     ended = 0
     done = 0
     while done < rounds and ended == 0:
-        cursors, _, ended = serve_burst(queue, cursors, interface, counters, states, dispatch)
+        cursors, held, _, ended = serve_burst(queue, cursors, held, delays, now, interface, counters, states, dispatch)
         done += 1
+    memory[0], memory[1], memory[2] = held.rx_since, held.tx_since, held.staged
     if ended == RAISED:
         raise_pending(states[PENDING])
     return ended
 
 
 class Loop:
-    """The serve loop of one simulated socket, entered anew for each call."""
+    """The serve loop of one simulated socket, entered anew for each call; *delays* are its batching delays."""
 
-    def __init__(self, xsk: SimulatedXsk, interface: Any = OURS) -> None:
+    def __init__(self, xsk: SimulatedXsk, interface: Any = OURS, delays: Delays = AT_ONCE) -> None:
         self._xsk = xsk
         self._interface = interface
+        self.delays = delays
         self._counters = np.zeros(SLOTS, np.int64)
         self._states = np.zeros(1, np.int64)
+        self._held = np.zeros(3, np.int64)
 
-    def run(self, rounds: int = 1) -> int:
-        return int(_rounds(self._xsk.queue, self._interface, self._counters, self._states, rounds))
+    def run(self, rounds: int = 1, now_ns: int = 0) -> int:
+        """Run some rounds, all at the time *now_ns*."""
+        fixed = (self._xsk.queue, self._interface, self._counters, self._states, self._held)
+        return int(_rounds(*fixed, self.delays, now_ns, rounds))
+
+    @property
+    def staged(self) -> int:
+        """How many answers are written and not submitted."""
+        return int(self._held[2])
 
     @property
     def counters(self) -> dict[str, int]:

@@ -71,8 +71,14 @@ class SimulatedRing:
 
     def waiting(self) -> list[tuple[int, ...]]:
         """Return the entries in the ring, oldest first, without taking them."""
-        first = self._consumer.value
-        slots = ((first + each) % self.ring.size * self._words for each in range(len(self)))
+        return self._read(self._consumer.value, len(self))
+
+    def behind(self, count: int) -> list[tuple[int, ...]]:
+        """Return the next *count* entries behind those in the ring: written, perhaps, but not submitted."""
+        return self._read(self._producer.value, count)
+
+    def _read(self, first: int, count: int) -> list[tuple[int, ...]]:
+        slots = ((first + each) % self.ring.size * self._words for each in range(count))
         return [tuple(self._entries[at : at + self._words]) for at in slots]
 
 
@@ -137,9 +143,10 @@ class SimulatedXsk:
         for _ in range(min(limit, len(self.kernel_holds))):
             self.completion.put(self.kernel_holds.popleft())
 
-    def places(self) -> dict[str, list[int]]:
-        """Return the numbers of the frames in each place that is not the application's."""
+    def places(self, staged: int = 0) -> dict[str, list[int]]:
+        """Return the numbers of the frames in each place; of the application's there is the *staged* answers."""
         return {
+            "staged": [words[0] // FRAME_BYTES for words in self.tx.behind(staged)],
             "fill": [words[0] // FRAME_BYTES for words in self.fill.waiting()],
             "rx": [words[0] // FRAME_BYTES for words in self.rx.waiting()],
             "tx": [words[0] // FRAME_BYTES for words in self.tx.waiting()],
