@@ -141,6 +141,7 @@ def _device_needs(spec: LeaseSpec) -> list[str]:
         "--bandwidth": spec.bandwidth_bps is not None,
         "--address": spec.address is not None,
         "--queues": spec.queues > 1,
+        "--busy-poll": spec.busy_poll,
     }
     return [option for option, is_asked in asked.items() if is_asked]
 

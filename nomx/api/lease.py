@@ -35,6 +35,8 @@ class LeaseSpec(Struct, frozen=True, forbid_unknown_fields=True):
     address: str | None = None
     """An IPv4 address inside the daemon's prefix; None lets the daemon choose."""
     count_crossings: bool = True
+    busy_poll: bool = False
+    """Let the application's own calls poll the device (SO_PREFER_BUSY_POLL)."""
 
 
 class RingSizes(Struct, frozen=True, forbid_unknown_fields=True):
@@ -70,6 +72,8 @@ class Mode(Struct, frozen=True):
     driver: str
     why: str
     """The reason for copy mode or generic XDP; empty where there is nothing better."""
+    busy_poll: bool = False
+    """Whether the application's own calls poll the device."""
 
 
 class DeviceGrant(Struct, frozen=True):

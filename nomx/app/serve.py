@@ -54,11 +54,12 @@ def serve(
     """Answer datagrams with the registered handlers until SIGINT or SIGTERM; the counters' totals.
 
     *wait*: `adaptive` looks at empty rings for *spin_us* and then sleeps, `spin` never sleeps,
-    `interrupt` sleeps at once. On the kernel path, where looking is a system call, `adaptive` is
-    `interrupt`. *rx_delay_us* and *tx_delay_us*, 0 to 1,000: how long packets may be held before they
-    are handled, and answers before they are sent; `nomx.tune` changes all four while traffic flows
-    (`nomx.app.tuning`). *udp_checksums* False neither checks nor makes them. *address*: where the kernel
-    path's sockets listen, by default on all of this host's. *progress* is called during a first compile.
+    `interrupt` sleeps at once, `busy-poll` (after `nomx run --busy-poll`) polls the device itself. On
+    the kernel path, where looking is a system call, `adaptive` is `interrupt`. *rx_delay_us* and
+    *tx_delay_us*, 0 to 1,000: how long packets may be held before they are handled, and answers before
+    they are sent. `nomx.tune` changes these four while traffic flows (`nomx.app.tuning`).
+    *udp_checksums* False neither checks nor makes them. *address*: where the kernel path's sockets
+    listen, by default on all of this host's. *progress* is called during a first compile.
 
     Raises: InvalidRequest: no handler, one that does not compile, a bad argument. NotPermitted,
         MechanismError: a port cannot be had (kernel path), or a handler does not return at the end.
@@ -120,7 +121,7 @@ def _queue_workers(
     for number, cpu in enumerate(_cpus(grant, device.queues)):
         opened = stack.enter_context(XskDevice(device, number, grant.lease))
         opened.receive_with_all()
-        control = LoopControl([opened.queue.fd], bell)
+        control = LoopControl([opened.queue.fd], bell, busy_polled=device.mode.busy_poll)
         arguments = (opened.queue, interface, control.addresses, rows[number], program.states())
         program.compile("run_queue", arguments, progress)
         name = f"nomx-queue-{number}"

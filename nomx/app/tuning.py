@@ -20,22 +20,26 @@ class Tuning:
     """What can be tuned; times in microseconds."""
 
     wait: str = "adaptive"
-    """`adaptive` looks at empty rings for *spin_us*, then sleeps; `spin` never sleeps; `interrupt` sleeps at once."""
+    """`adaptive` looks at empty rings for *spin_us*, then sleeps; `spin` never sleeps; `interrupt` sleeps at once;
+    `busy-poll` never sleeps, and has the kernel poll the device in the application's own time."""
     spin_us: float = DEFAULT_SPIN_US
     rx_delay_us: float = 0.0
     """How long packets that came in may be held, so that more are handled at once; 0: handled as they come."""
     tx_delay_us: float = 0.0
     """How long answers may be held, so that one call of the kernel sends more; 0: sent with their batch."""
 
-    def check(self) -> tuple[int, Delays]:
-        """Give the values as a loop takes them. Raises: InvalidRequest: one that cannot be."""
-        return spin_ns_of(self.wait, self.spin_us), delays_of(self.rx_delay_us, self.tx_delay_us)
+    def check(self) -> Delays:
+        """Give the delays as a loop takes them. Raises: InvalidRequest: a value that cannot be, of any knob."""
+        spin_ns_of(self.wait, self.spin_us)
+        return delays_of(self.rx_delay_us, self.tx_delay_us)
 
     def apply(self, controls: Sequence[LoopControl]) -> None:
         """Set loops, all or none. Raises: InvalidRequest: a value that cannot be."""
-        spin_ns, delays = self.check()
+        delays = self.check()
         for control in controls:
-            control.set_wait(spin_ns)
+            control.check_wait(self.wait)
+        for control in controls:
+            control.set_wait(self.wait, self.spin_us)
             control.set_delays(delays)
 
 

@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Serve until SIGINT or SIGTERM."""
     parser = argparse.ArgumentParser(prog="nomx.apps.echo", description="Answer every UDP datagram with itself.")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help=f"UDP port (default {DEFAULT_PORT})")
-    parser.add_argument("--wait", default="adaptive", help="adaptive, spin or interrupt (default adaptive)")
+    parser.add_argument("--wait", default="adaptive", help="adaptive, spin, interrupt or busy-poll (default adaptive)")
     parser.add_argument("--rx-delay", type=float, default=0, metavar="US", help="hold packets for so long (default 0)")
     parser.add_argument("--tx-delay", type=float, default=0, metavar="US", help="hold answers for so long (default 0)")
     parser.add_argument("--no-checksums", action="store_true", help="neither check nor make UDP checksums")

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from nomx.alloc.actions import Action, CountCrossings, MakeGroup, MakePort
 from nomx.alloc.inventory import Capacity
-from nomx.api.lease import Crossings, Mode, Traffic, UmemGeometry
+from nomx.api.lease import Crossings, LeaseSpec, Mode, Traffic, UmemGeometry
 from nomx.errors import NomxError
 from nomx.mech.cgroup import GroupUsage
 
@@ -59,8 +59,8 @@ class Kernel(Protocol):
     def crossings(self, action: CountCrossings) -> tuple[Crossings, Traffic]:
         """Return a group's crossings, and its packets as counted at its sockets."""
 
-    def bind(self, action: MakePort, umem_fd: int, umem: UmemGeometry, require: Sequence[str]) -> Bound:
-        """Make and bind the sockets of a soft VF over the UMEM in *umem_fd*.
+    def bind(self, action: MakePort, umem_fd: int, umem: UmemGeometry, spec: LeaseSpec) -> Bound:
+        """Make and bind the sockets of a soft VF over the UMEM in *umem_fd*, in the mode that *spec* asks for.
 
         Raises: InvalidRequest: a geometry or a memfd that cannot be a UMEM. NotSupported: a mode that was required.
         """

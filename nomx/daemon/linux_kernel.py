@@ -16,7 +16,7 @@ from nomx.alloc import names
 from nomx.alloc.actions import Action, CountCrossings, JoinGroup, MakeGroup, MakePort, PlugPort, SetCpus
 from nomx.alloc.inventory import Capacity
 from nomx.alloc.ladder import SOFT_NEEDS, judge
-from nomx.api.lease import MAX_QUEUES, Crossings, Traffic, UmemGeometry, Verdict
+from nomx.api.lease import MAX_QUEUES, Crossings, LeaseSpec, Traffic, UmemGeometry, Verdict
 from nomx.daemon.settings import Settings
 from nomx.errors import InvalidRequest, MechanismError, NomxError, NotSupported
 from nomx.linux import cgroupfs, netns, process, routes
@@ -152,9 +152,9 @@ class LinuxKernel:
             soft = next(verdict for verdict in self._verdicts if verdict.path == "soft")
             raise NotSupported(feature=type(action).__name__, missing=soft.reason, remedy=soft.remedy) from None
 
-    def bind(self, action: MakePort, umem_fd: int, umem: UmemGeometry, require: Sequence[str]) -> Binding:
+    def bind(self, action: MakePort, umem_fd: int, umem: UmemGeometry, spec: LeaseSpec) -> Binding:
         """Bind a soft VF."""
-        return self._needed().binder.bind(action, umem_fd, umem, require)
+        return self._needed().binder.bind(action, umem_fd, umem, spec.require, busy_poll=spec.busy_poll)
 
     def kill(self, action: MakeGroup) -> None:
         """Kill what is in a group."""

@@ -138,7 +138,7 @@ class Service:
             raise NotSupported(feature="attaching", missing=missing, remedy="acquire a lease on path soft")
         if entry.device is not None:
             raise NotGranted(resource=f"binding of {entry.device.unit}", asked=1, available=0, holder=body.lease)
-        bound = self._kernel.bind(port, fds[0], body.umem, entry.record.spec.require)
+        bound = self._kernel.bind(port, fds[0], body.umem, entry.record.spec)
         device = _device(port, body.umem, bound)
         self._leases.attached(entry, device)
         return Answered(m.Attached(device), tuple(bound.xsk_fds))

@@ -24,6 +24,10 @@ _XDP_OPTIONS = 8
 _XDP_MAX_TX_SKB_BUDGET = 9
 _XDP_OPTIONS_ZEROCOPY = 1
 
+_SO_BUSY_POLL = 46
+_SO_PREFER_BUSY_POLL = 69
+_SO_BUSY_POLL_BUDGET = 70
+
 PACKET_HEADROOM_BYTES = 256
 """What XDP keeps in front of each received packet (XDP_PACKET_HEADROOM); the packet starts behind it."""
 
@@ -108,6 +112,19 @@ def set_tx_budget(fd: int, frames: int) -> None:
     Raises: OSError: ENOPROTOOPT: the kernel has no such option (before Linux 6.17); EACCES: out of range.
     """
     _set(fd, _XDP_MAX_TX_SKB_BUDGET, struct.pack("=I", frames), f"XDP_MAX_TX_SKB_BUDGET of {frames}")
+
+
+def prefer_busy_poll(fd: int, microseconds: int, frames: int) -> None:
+    """Have calls on the XSK poll its device themselves, for *microseconds* and up to *frames* each.
+
+    What the device's interrupts would do is then done by whoever reads, in its own time.
+    Raises: PermissionError: CAP_NET_ADMIN is missing. Source: Documentation/networking/napi.rst, "Busy polling".
+    """
+    values = {_SO_BUSY_POLL: microseconds, _SO_PREFER_BUSY_POLL: 1, _SO_BUSY_POLL_BUDGET: frames}
+    for option, value in values.items():
+        word = struct.pack("=i", value)
+        if _libc.setsockopt(fd, socket.SOL_SOCKET, option, word, len(word)) != 0:
+            raise _failure(f"setsockopt busy polling ({option})")
 
 
 def bind(fd: int, ifindex: int, queue_id: int, flags: BindFlag) -> None:

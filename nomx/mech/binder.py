@@ -11,6 +11,8 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from nomx.alloc.actions import MakePort
 from nomx.api.lease import Mode, UmemGeometry
 from nomx.errors import InvalidRequest, MechanismError, NotSupported
@@ -23,6 +25,10 @@ MAX_RING = 1 << 15
 ETHERNET_BYTES = 14
 DEFAULT_TX_BUDGET = 32
 """What the kernel moves in one transmit call where it cannot be told (TX_BATCH_SIZE in net/xdp/xsk.c)."""
+
+BUSY_POLL_US = 20
+BUSY_POLL_FRAMES = 64
+"""For how long, and for how many frames, one call polls the device where the lease asked for it."""
 
 _STAT_BLOCK_BYTES = 512
 _HINTS = {
@@ -50,7 +56,15 @@ class Binder:
     def __init__(self, switch: Switch) -> None:
         self._switch = switch
 
-    def bind(self, action: MakePort, umem_fd: int, umem: UmemGeometry, require: Sequence[str] = ()) -> Binding:
+    def bind(
+        self,
+        action: MakePort,
+        umem_fd: int,
+        umem: UmemGeometry,
+        require: Sequence[str] = (),
+        *,
+        busy_poll: bool = False,
+    ) -> Binding:
         """Bind each queue of a soft VF to its slice of the UMEM in *umem_fd*, and steer its frames there.
 
         Raises: InvalidRequest: a size that AF_XDP does not take, or a memfd that cannot be a UMEM.
@@ -64,12 +78,15 @@ class Binder:
             try:
                 mode = self._bind_queues(action, umem_fd, umem, require, fds)
                 budget = _raise_tx_budget(fds, umem.rings.tx)
+                if busy_poll:
+                    for fd in fds:
+                        xsk.prefer_busy_poll(fd, BUSY_POLL_US, BUSY_POLL_FRAMES)
                 for queue, fd in enumerate(fds):
                     self._switch.connect(action.port, queue, fd)
             except OSError as error:
                 raise _explained(action, error) from error
             undo.pop_all()
-        return Binding(mode, tuple(fds), budget)
+        return Binding(msgspec.structs.replace(mode, busy_poll=busy_poll), tuple(fds), budget)
 
     def _bind_queues(
         self, action: MakePort, umem_fd: int, umem: UmemGeometry, require: Sequence[str], fds: list[int]

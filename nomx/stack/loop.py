@@ -75,6 +75,8 @@ class Control(NamedTuple):
     """How long packets may be held before they are handled."""
     tx_delay_ns: int
     """How long answers may be held before they are sent."""
+    busy_poll: int
+    """Other than 0, an empty ring is looked at by a call that polls the device, again and again."""
     pollfds: int
     """Two struct pollfd: the XSK, and an eventfd that wakes the sleeper."""
     timespec: int
@@ -223,6 +225,9 @@ def _rest(queue: XskQueue, tx: Cursor, control: Control, counters: Counters, idl
         gone = rouse(queue)
         if gone != 0:
             return idle_since, gone
+    if load_relaxed_i64(control.busy_poll) != 0:
+        counters[WAKEUPS] += 1
+        return int64(0), rouse(queue)
     spin_ns = load_relaxed_i64(control.spin_ns)
     if spin_ns < 0:
         return idle_since, int64(STOPPED)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 
 from nomx.alloc.actions import Action, CountCrossings, JoinGroup, MakeGroup, MakePort, PlugPort, SetCpus
 from nomx.alloc.inventory import Capacity
-from nomx.api.lease import Crossings, Mode, Traffic, UmemGeometry, Verdict
+from nomx.api.lease import Crossings, LeaseSpec, Mode, Traffic, UmemGeometry, Verdict
 from nomx.errors import MechanismError, NomxError
 from nomx.mech.cgroup import GroupUsage
 from nomx.types import CpuSet
@@ -200,7 +200,7 @@ class FakeKernel:
             raise _refused(f"reading crossings of {action.group}", "ENOENT")
         return Crossings(), Traffic(counted_at="socket")
 
-    def bind(self, action: MakePort, umem_fd: int, umem: UmemGeometry, require: Sequence[str]) -> FakeBound:
+    def bind(self, action: MakePort, umem_fd: int, umem: UmemGeometry, spec: LeaseSpec) -> FakeBound:
         """Bind a port once."""
         if action.port not in self.ports or action.port in self.bound:
             raise _refused(f"binding port {action.port}", "EBUSY" if action.port in self.bound else "ENODEV")

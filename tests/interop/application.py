@@ -76,12 +76,14 @@ def start(
     folder: Path,
     arguments: Sequence[str] = (),
     geometry: UmemGeometry | None = None,
+    *,
+    busy_poll: bool = False,
 ) -> Application:
     """Start *source* as the application of *port*, bound to memory of its own; undone with *wired*."""
     umem = geometry or UmemGeometry(frames_per_queue=1024)
     umem_fd = memory.memfd("test-umem", umem.slice_bytes * port.queues)
     os.posix_fallocate(umem_fd, 0, umem.slice_bytes * port.queues)
-    binding = wired.binder.bind(port, umem_fd, umem)
+    binding = wired.binder.bind(port, umem_fd, umem, busy_poll=busy_poll)
     device = DeviceGrant(
         unit="soft1",
         kind="soft",

@@ -126,6 +126,18 @@ def test_knobs_that_turn_under_traffic_lose_and_alter_nothing(wired: Wired, host
     assert application.counters()["replies"] >= 2001
 
 
+def test_a_device_polled_by_its_application_serves_alike(wired: Wired, host: Host, tmp_path: Path) -> None:
+    port = wired.port(SLOT)
+    application = start(wired, port, HANDLERS, tmp_path, [json.dumps({"wait": "busy-poll"})], busy_poll=True)
+    application.wait_until_said("serving lease=L1")
+    for payload in (b"", b"hello", b"m" * 1472):
+        assert host.answered(THERE, 7, payload) == payload
+    assert application.stop() == 0, application.said()
+    counted = application.counters()
+    assert counted.get("waits", 0) == 0
+    assert counted["wakeups"] > counted["replies"]
+
+
 def test_checksums_are_right_on_the_wire(wired: Wired, host: Host, tmp_path: Path) -> None:
     """Seen by scapy on a raw socket, not by a stack that may take a missing checksum for an offloaded one."""
     application = serving(wired, tmp_path)

@@ -86,6 +86,7 @@ class RunCommand(click.Command):
     metavar="N",
     help="Descriptors in each receive and transmit ring; a power of two.",
 )
+@click.option("--busy-poll", is_flag=True, help="Let the application poll its device itself (wait strategy busy-poll).")
 @click.option("--no-count", is_flag=True, help="Do not count kernel crossings.")
 @click.option(
     "--stats",
@@ -118,6 +119,7 @@ def command(module: str | None, command: tuple[str, ...], **options: Any) -> Non
         bandwidth_bps=parse_rate_bps(options["bandwidth"]) if options["bandwidth"] else None,
         address=options["address"],
         count_crossings=not options["no_count"],
+        busy_poll=options["busy_poll"],
     )
     if options["dry_run"]:
         show_plan(spec)

@@ -12,7 +12,7 @@ import pytest
 
 from nomx.alloc import names
 from nomx.alloc.actions import CountCrossings, JoinGroup, MakeGroup, MakePort, PlugPort, SetCpus
-from nomx.api.lease import UmemGeometry
+from nomx.api.lease import LeaseSpec, UmemGeometry
 from nomx.daemon.kernel import Kernel
 from nomx.daemon.linux_kernel import LinuxKernel
 from nomx.daemon.settings import Settings
@@ -197,11 +197,11 @@ def test_8_only_a_port_that_exists_is_bound_and_once(world: World) -> None:
     bound: list[int] = []
     try:
         with pytest.raises(MechanismError):
-            world.kernel.bind(port, fd, umem, ())
+            world.kernel.bind(port, fd, umem, LeaseSpec())
         world.kernel.apply(port)
-        bound += world.kernel.bind(port, fd, umem, ()).xsk_fds
+        bound += world.kernel.bind(port, fd, umem, LeaseSpec()).xsk_fds
         with pytest.raises(MechanismError):
-            world.kernel.bind(port, fd, umem, ())
+            world.kernel.bind(port, fd, umem, LeaseSpec())
     finally:
         for each in (fd, *bound):
             os.close(each)

@@ -152,5 +152,7 @@ def test_running_loops_are_tuned_all_or_none() -> None:
             assert looking.words() == words == {"spin_ns": -1, "rx_delay_ns": 3000, "tx_delay_ns": 4500}
             tune(wait="adaptive")
             assert (looking.words()["spin_ns"], calling.words()["spin_ns"]) == (50_000, 0)
+            with pytest.raises(InvalidRequest, match="nomx run --busy-poll"):
+                tune(wait="busy-poll")
         tune(rx_delay_us=7)
         assert looking.words()["rx_delay_ns"] == 3000
