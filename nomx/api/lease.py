@@ -56,6 +56,8 @@ class UmemGeometry(Struct, frozen=True, forbid_unknown_fields=True):
     headroom_bytes: int = 0
     """Room the application wants in front of each packet, beyond the 256 bytes that XDP keeps."""
     rings: RingSizes = RingSizes()
+    huge_pages: bool = False
+    """Whether the memfd is of huge pages; each slice then fills whole ones."""
 
     @property
     def slice_bytes(self) -> int:

@@ -76,12 +76,15 @@ def serve(
     program = Program(registry)
     with contextlib.ExitStack() as stack:
         bell = stack.enter_context(Bell())
-        if grant is not None and grant.device is not None:
-            workers = _queue_workers(stack, grant, grant.device, program, rows, bell, udp_checksums, progress)
-        else:
-            workers = _socket_workers(stack, grant, program, rows, bell, address, progress)
-        with SERVING.loops([worker.control for worker in workers], tuning):
-            _run(workers)
+        workers: list[Worker] = []
+        with _until_a_signal() as given_up:
+            if grant is not None and grant.device is not None:
+                workers = _queue_workers(stack, grant, grant.device, program, rows, bell, udp_checksums, progress)
+            else:
+                workers = _socket_workers(stack, grant, program, rows, bell, address, progress)
+        if not given_up.is_set():
+            with SERVING.loops([worker.control for worker in workers], tuning):
+                _run(workers)
     _raise_what_ended(workers, grant)
     after = page.totals(rows.tobytes())
     return {name: after[name] - before[name] for name in page.NAMES}
@@ -186,7 +189,7 @@ def _cpus(grant: Grant, workers: int) -> list[int | None]:
 def _run(workers: Sequence[Worker]) -> None:
     """Start the workers, wait until a signal or their own end, and stop them."""
     done = threading.Event()
-    with _signals_set(done):
+    with _signals_call(lambda *_: done.set()):
         for worker in workers:
             worker.thread.start()
         while not done.is_set() and not any(worker.ended.is_set() for worker in workers):
@@ -206,13 +209,31 @@ def _run(workers: Sequence[Worker]) -> None:
 
 
 @contextlib.contextmanager
-def _signals_set(done: threading.Event) -> Iterator[None]:
-    """Have SIGINT and SIGTERM set *done*, where this thread may: in another, only the workers' end does."""
+def _until_a_signal() -> Iterator[threading.Event]:
+    """Do what takes long, but give it up at SIGINT or SIGTERM, an end as any other: then the event is set."""
+    given_up = threading.Event()
+
+    def give_up(*_: object) -> None:
+        given_up.set()
+        raise KeyboardInterrupt
+
+    try:
+        with _signals_call(give_up):
+            yield given_up
+    except BaseException:
+        if not given_up.is_set():  # else it may be the compiler's, which was interrupted
+            raise
+        _log.info("stopped before anything was served")
+
+
+@contextlib.contextmanager
+def _signals_call(call: Callable[..., None]) -> Iterator[None]:
+    """Have SIGINT and SIGTERM call *call*, where this thread may: in another, only the workers' end does."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda *_: done.set()) for number in numbers]
+    before = [signal.signal(number, call) for number in numbers]
     try:
         yield
     finally:

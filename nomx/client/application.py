@@ -96,12 +96,19 @@ def _attached(client: Client, grant: Grant, order: Order) -> Grant:
     if grant.memory_bytes is not None and umem_bytes + _INTERPRETER_BYTES > grant.memory_bytes:
         expected = f"at least {umem_bytes >> 20}M of device memory and {_INTERPRETER_BYTES >> 20}M for the interpreter"
         raise InvalidRequest(field="memory", value=f"{grant.memory_bytes >> 20}M", expected=expected)
+    huge = order.umem.huge_pages
+    if huge and umem_bytes % memory.HUGE_PAGE_BYTES:
+        expected = f"frames that fill huge pages of {memory.HUGE_PAGE_BYTES >> 20} MiB"
+        raise InvalidRequest(field="frames", value=order.umem.frames_per_queue, expected=expected)
     try:
-        umem_fd = memory.memfd("nomx-umem", umem_bytes)
+        umem_fd = memory.memfd("nomx-umem", umem_bytes, huge=huge)
         # Its pages are charged to who makes them: now, by us, and without the cost of mapping them.
         os.posix_fallocate(umem_fd, 0, umem_bytes)
     except OSError as error:
-        hint = "ask for fewer frames, or more memory"
+        pages = (
+            f"{umem_bytes // memory.HUGE_PAGE_BYTES} huge pages are needed: sysctl vm.nr_hugepages=N makes N of them"
+        )
+        hint = pages if huge else "ask for fewer frames, or more memory"
         raise MechanismError(operation="making device memory", reason=str(error), hint=hint) from error
     return msgspec.structs.replace(grant, device=client.attach(grant.lease, order.umem, umem_fd))
 

@@ -14,7 +14,7 @@ import os
 
 _MAP_POPULATE = 0x8000
 _MAP_FAILED = ctypes.c_void_p(-1).value
-_MFD_HUGETLB = 0x0004
+_MFD_HUGETLB_2MB = 0x0004 | 21 << 26
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
@@ -22,15 +22,17 @@ _libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 
 PAGE_BYTES = mmap.PAGESIZE
+HUGE_PAGE_BYTES = 2 << 20
+"""Of a huge memfd."""
 
 
 def memfd(name: str, length: int, *, huge: bool = False) -> int:
     """Make an anonymous file of *length* bytes that can never be made shorter; its descriptor.
 
-    Sealed against shrinking: who maps it need not fear a SIGBUS. *huge* asks for huge pages.
+    Sealed against shrinking: who maps it need not fear a SIGBUS. *huge* asks for pages of 2 MiB.
     Source: memfd_create(2), "File sealing".
     """
-    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING | (_MFD_HUGETLB if huge else 0)
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING | (_MFD_HUGETLB_2MB if huge else 0)
     fd = os.memfd_create(name, flags)
     try:
         os.ftruncate(fd, length)

@@ -71,7 +71,7 @@ class Binder:
             NotSupported: the mode that was required. MechanismError: the kernel refused all the same.
         """
         check_geometry(umem, action.mtu_bytes)
-        check_memory(umem_fd, umem.slice_bytes * action.queues)
+        check_memory(umem_fd, umem.slice_bytes, action.queues)
         fds: list[int] = []
         with contextlib.ExitStack() as undo:
             undo.callback(_close_all, fds)
@@ -140,13 +140,17 @@ def check_geometry(umem: UmemGeometry, mtu_bytes: int) -> None:
         _require(power, f"rings.{name}", size, f"a power of two, at most {MAX_RING}")
 
 
-def check_memory(umem_fd: int, length: int) -> None:
+def check_memory(umem_fd: int, slice_bytes: int, queues: int) -> None:
     """Refuse a UMEM that is too small, that its owner could cut short, or whose pages the daemon would have to make.
 
     A page is charged to the cgroup of whoever touches it first, and that must be the lease's.
     Raises: InvalidRequest: naming what is wrong.
     """
     found = os.fstat(umem_fd)
+    page = found.st_blksize  # of a memfd, the size of its pages
+    whole = f"a multiple of {page}, so that each queue's slice begins on a page"
+    _require(slice_bytes % page == 0, "UMEM slice", slice_bytes, whole)
+    length = slice_bytes * queues
     _require(found.st_size >= length, "UMEM", f"{found.st_size} bytes", f"at least {length}: frames of every queue")
     sealed = memory.is_sealed_against_shrinking(umem_fd)
     _require(sealed, "UMEM", "a descriptor that can shrink", "a memfd with F_SEAL_SHRINK")

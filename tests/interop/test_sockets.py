@@ -186,3 +186,15 @@ def test_a_variable_that_names_no_grant_is_told(tmp_path: Path) -> None:
         assert "start the application with `nomx run`" in application.said()
     finally:
         application.close()
+
+
+def test_a_signal_while_it_compiles_ends_it_cleanly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # where nothing was compiled before
+    application = start_on_sockets(tmp_path, SOURCE, [str(port) for port in free_ports(2)])
+    try:
+        application.wait_until_said("for the first time")
+        assert application.stop(signal.SIGINT) == 0, application.said()
+        assert "stopped before anything was served" in application.said()
+        assert "Traceback" not in application.said()
+    finally:
+        application.close()

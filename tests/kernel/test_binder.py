@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import pytest
 
-from nomx.api.lease import RingSizes
+from nomx.api.lease import RingSizes, UmemGeometry
 from nomx.errors import InvalidRequest, MechanismError, NotSupported
 from nomx.linux import memory, xsk
 from tests.kernel.conftest import Wired
@@ -77,6 +79,32 @@ def test_memory_that_the_daemon_would_pay_for_is_refused(wired: Wired) -> None:
         pytest.raises(InvalidRequest, match="fallocate"),
     ):
         wired.binder.bind(action, unpopulated.fileno(), GEOMETRY)
+
+
+@pytest.fixture
+def huge_pages() -> Iterator[None]:
+    """Have the machine keep eight huge pages more."""
+    setting = Path("/proc/sys/vm/nr_hugepages")
+    before = int(setting.read_text())
+    setting.write_text(str(before + 8))
+    if int(setting.read_text()) < before + 8:
+        setting.write_text(str(before))
+        pytest.skip("the machine has no eight huge pages to give")
+    yield
+    setting.write_text(str(before))
+
+
+def test_memory_of_huge_pages_is_bound(wired: Wired, huge_pages: None) -> None:
+    umem = UmemGeometry(frames_per_queue=1024, huge_pages=True)
+    with open(memory.memfd("huge", 2 * umem.slice_bytes, huge=True), "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, 2 * umem.slice_bytes)
+        small = msgspec.structs.replace(umem, frames_per_queue=512)
+        with pytest.raises(InvalidRequest, match="UMEM slice"):
+            wired.binder.bind(wired.port(1, queues=2), file.fileno(), small)
+        binding = wired.binder.bind(wired.port(2, queues=2), file.fileno(), umem)
+        assert len(binding.xsk_fds) == 2
+        for fd in binding.xsk_fds:
+            os.close(fd)
 
 
 def test_a_second_socket_on_a_queue_is_refused(wired: Wired, umem: int) -> None:

@@ -86,6 +86,7 @@ class RunCommand(click.Command):
     metavar="N",
     help="Descriptors in each receive and transmit ring; a power of two.",
 )
+@click.option("--huge-pages", is_flag=True, help="Make the device memory of huge pages.")
 @click.option("--busy-poll", is_flag=True, help="Let the application poll its device itself (wait strategy busy-poll).")
 @click.option("--no-count", is_flag=True, help="Do not count kernel crossings.")
 @click.option(
@@ -124,7 +125,7 @@ def command(module: str | None, command: tuple[str, ...], **options: Any) -> Non
     if options["dry_run"]:
         show_plan(spec)
         return
-    umem = geometry(options["frames"], options["ring_size"])
+    umem = geometry(options["frames"], options["ring_size"], huge_pages=options["huge_pages"])
     click.get_current_context().exit(run(argv, spec, options["user"], umem, options["stats"]))
 
 
@@ -142,10 +143,10 @@ def application(module: str | None, command: tuple[str, ...]) -> list[str]:
     return [sys.executable, *command]
 
 
-def geometry(frames: int, ring_size: int) -> UmemGeometry:
+def geometry(frames: int, ring_size: int, *, huge_pages: bool) -> UmemGeometry:
     """Lay out device memory with *frames* a queue; the fill ring is twice the others, so that it never lacks room."""
     rings = RingSizes(rx=ring_size, tx=ring_size, fill=2 * ring_size, completion=ring_size)
-    return UmemGeometry(frames_per_queue=frames, rings=rings)
+    return UmemGeometry(frames_per_queue=frames, rings=rings, huge_pages=huge_pages)
 
 
 def show_plan(spec: LeaseSpec) -> None:
