@@ -29,13 +29,23 @@ class PacketSource(Protocol):
     def read(self, at_sockets: Packets, xsks: Sequence[XskRecord]) -> Packets:
         """Return the packets until now, given what the kernel's side counted at sockets, and the AF_XDP sockets."""
 
+    def watch(self, xsks: Sequence[XskRecord]) -> None:
+        """Look at the AF_XDP sockets between two readings: less is missed of one that is closed."""
+
 
 class LeaseSource:
-    """The daemon's own count of a lease's device: frames into its rings, frames into the switch."""
+    """The daemon's own count of a lease's device: frames to its AF_XDP sockets, frames into the switch.
+
+    The daemon's programs count a frame before the socket takes it. What a socket then had no room
+    for never reached the application, so it is taken off; its bytes at the frames' mean size.
+    """
 
     def __init__(self, observe: Callable[[], Traffic]) -> None:
         self._observe = observe
         self._last = self._before = _packets_of(observe())
+        self._refused = 0
+        self._seen: dict[int, int] = {}
+        self._began = False
         self.where = f"lease ({observe().counted_at})"
 
     def read(self, at_sockets: Packets, xsks: Sequence[XskRecord]) -> Packets:
@@ -44,7 +54,21 @@ class LeaseSource:
             self._last = _packets_of(self._observe())
         except NomxError:
             self.where = "lease (until shortly before its end)"
-        return self._last - self._before
+        self.watch(xsks)
+        handed = self._last - self._before
+        refused = min(self._refused, handed.rx)
+        refused_bytes = handed.rx_bytes * refused // handed.rx if handed.rx else 0
+        return handed - Packets(rx=refused, rx_bytes=refused_bytes)
+
+    def watch(self, xsks: Sequence[XskRecord]) -> None:
+        """Add the frames that the sockets had no room for since they were last looked at."""
+        for xsk in xsks:
+            # A fill ring that is empty is in rx_dropped already, in copy mode.
+            now = xsk.rx_dropped + xsk.rx_ring_full
+            before = self._seen.get(xsk.inode, 0 if self._began else now)
+            self._refused += max(0, now - before)
+            self._seen[xsk.inode] = now
+        self._began = True
 
 
 class LocalSource:
@@ -102,6 +126,9 @@ class DeviceSource:
         with contextlib.suppress(OSError):  # when the process has ended, its last count stands
             self._last = self._count()
         return self._last - self._before
+
+    def watch(self, xsks: Sequence[XskRecord]) -> None:
+        """See PacketSource: a device's count does not depend on them."""
 
     def _count(self) -> Packets:
         for line in self._table.read_text().splitlines():

@@ -22,7 +22,7 @@ from nomx.linux.bpf import Link, Map, Object, Program, object_path
 from nomx.linux.ringbuffer import RingBuffer
 from nomx.trace import gaps
 from nomx.trace.devices import of_index
-from nomx.trace.packets import LocalSource, PacketSource, source_of
+from nomx.trace.packets import PacketSource, source_of
 from nomx.trace.report import Device, Gap, Packets
 from nomx.trace.snapshot import Snapshot, Threads, calls_of, cpu_totals, lost_of
 from nomx.trace.target import Target
@@ -217,8 +217,7 @@ class Tracer:
         """Look at the AF_XDP rings between two readings, so that less is missed of a socket that is closed."""
         xsks = self._xsks()
         for subject, source in self._sources.items():
-            if isinstance(source, LocalSource):
-                source.watch(xsks.get(subject, ()))
+            source.watch(xsks.get(subject, ()))
 
     def packets_at(self, target: Target) -> str:
         """Say where the target's packets are counted."""

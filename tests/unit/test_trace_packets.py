@@ -17,9 +17,9 @@ from nomx.trace.target import Target
 NONE = Packets()
 
 
-def xsk(inode: int, received: int, sent: int) -> XskRecord:
+def xsk(inode: int, received: int, sent: int, refused: int = 0) -> XskRecord:
     plain = dict.fromkeys(XskRecord._fields, 0)
-    return XskRecord(**{**plain, "inode": inode, "rx_produced": received, "tx_consumed": sent})
+    return XskRecord(**{**plain, "inode": inode, "rx_produced": received, "tx_consumed": sent, "rx_ring_full": refused})
 
 
 def test_rings_count_from_where_they_were_and_wrap() -> None:
@@ -59,6 +59,16 @@ def test_a_lease_counts_from_the_start_and_keeps_its_last_count() -> None:
     assert source.read(NONE, []) == Packets(rx=15, tx=1)
     assert source.read(NONE, []) == Packets(rx=15, tx=1)
     assert "shortly before its end" in source.where
+
+
+def test_frames_that_a_leases_sockets_had_no_room_for_are_no_packets() -> None:
+    answers = [Traffic(rx_packets=100, rx_bytes=6000, counted_at="xsk")] * 2
+    answers += [Traffic(rx_packets=200, rx_bytes=12000, tx_packets=40, counted_at="xsk")]
+    source = LeaseSource(lambda: answers.pop(0))
+    source.watch([xsk(1, 0, 0, refused=1000)])
+    source.watch([xsk(1, 0, 0, refused=1050), xsk(2, 0, 0, refused=10)])
+    source.watch([])
+    assert source.read(NONE, []) == Packets(rx=40, tx=40, rx_bytes=2400)
 
 
 def test_a_device_is_counted_in_the_targets_namespace() -> None:
