@@ -9,7 +9,7 @@ import click
 
 from nomx.trace.aggregate import quantile_ns
 from nomx.trace.compare import QUANTITIES, Column, Spread
-from nomx.trace.report import KINDS, Report, Sample
+from nomx.trace.report import KINDS, Gap, Report, Sample
 from nomx_cli.output import number, show_table
 
 if TYPE_CHECKING:
@@ -60,7 +60,9 @@ def show_report(report: Report, by: str) -> None:
             _show_cpus(report)
         case _:
             _show_calls(report)
-    _show_limits(report)
+    _show_device(report)
+    _show_sockets(report)
+    _show_lost(report)
 
 
 def _show_totals(report: Report) -> None:
@@ -169,19 +171,79 @@ def _show_cpus(report: Report) -> None:
     show_table(columns, rows, empty="nothing on any CPU")
 
 
+def _show_device(report: Report) -> None:
+    """Print what the polls of the target's devices did; nothing where it has none."""
+    polls, work = report.total.crossings.napi_polls, report.work
+    if not report.devices:
+        return
+    each = [number(total / polls) if polls else "-" for total in (work.frames, report.total.times.device_ns)]
+    names = ", ".join(device.ifname for device in report.devices)
+    click.echo()
+    columns = ("DEVICE", "POLLS", "FRAMES", "FRAMES A POLL", "NS A POLL", "BUDGET USED UP", "IN ITS PLACE")
+    show_table(columns, [(names, polls, work.frames, *each, work.full_polls, work.own_polls)])
+    if work.redirects or work.redirect_errors or work.exceptions:
+        click.echo(
+            f"XDP: {work.redirects:,} redirected, {work.redirect_errors:,} redirects failed, "
+            f"{work.exceptions:,} aborted or unknown"
+        )
+
+
+def _show_sockets(report: Report) -> None:
+    """Print the AF_XDP sockets; nothing where there are none."""
+    rows = [
+        (
+            xsk.fd,
+            f"{xsk.ifindex}:{xsk.queue}" if xsk.ifindex else "not bound",
+            "zero-copy" if xsk.zerocopy else "copy",
+            "yes" if xsk.need_wakeup else "no",
+            xsk.tx_budget or "-",
+            xsk.rx_ring_full,
+            xsk.rx_dropped,
+            xsk.fill_ring_empty,
+            xsk.tx_invalid,
+        )
+        for xsk in report.xsks[:_ROWS]
+    ]
+    if rows:
+        click.echo()
+        columns = (
+            "AF_XDP FD",
+            "IFINDEX:QUEUE",
+            "MODE",
+            "NEED_WAKEUP",
+            "TX BUDGET",
+            "RX RING FULL",
+            "RX DROPPED",
+            "FILL RING EMPTY",
+            "TX INVALID",
+        )
+        show_table(columns, rows)
+        _show_rest(len(report.xsks))
+
+
 def _show_rest(count: int) -> None:
     if count > _ROWS:
         click.echo(f"... and {count - _ROWS} more (-j has all)")
 
 
-def _show_limits(report: Report) -> None:
-    """Say what was lost, and what was not measured."""
+def _show_lost(report: Report) -> None:
+    """Say what was lost."""
     if report.lost.any:
         told = ", ".join(f"{getattr(report.lost, name):,} {name}" for name in report.lost.__struct_fields__)
         click.secho(f"\nno room, so details are too low: {told}", fg="yellow", err=True)
-    click.secho("\nnot measured here:", dim=True)
-    for gap in report.gaps:
-        click.secho(f"  {gap.what}: {gap.reason}{f' ({gap.remedy})' if gap.remedy else ''}", dim=True)
+
+
+def show_gaps(reports: Sequence[Report]) -> None:
+    """Say what was not measured, each reason once, with the targets that it is about if not all."""
+    about: dict[Gap, list[str]] = {}
+    for report in reports:
+        for gap in report.gaps:
+            about.setdefault(gap, []).append(report.target)
+    if about:
+        click.secho("\nnot measured here:", dim=True)
+    for gap, targets in about.items():
+        whose = "" if len(targets) == len(reports) else f"{', '.join(targets)}: "
+        click.secho(f"  {whose}{gap.what}: {gap.reason}{f' ({gap.remedy})' if gap.remedy else ''}", dim=True)
 
 
 def show_comparison(columns: Sequence[Column]) -> None:
@@ -219,7 +281,8 @@ def show_causes(report: Report, causes: Sequence[Cause]) -> None:
         click.secho(f"\n{place}. {cause.cause}", bold=True)
         click.echo(f"   seen: {cause.evidence}")
         click.echo(f"   do:   {cause.remedy}")
-    _show_limits(report)
+    _show_lost(report)
+    show_gaps([report])
 
 
 def show_probe(tables: Sequence[ProbeTable]) -> None:

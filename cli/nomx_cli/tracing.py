@@ -98,9 +98,11 @@ class Outputs:
 
     def write(self, reports: Sequence[Report], session: Session) -> None:
         """Write what was found."""
-        from nomx.trace import flame, table, timeline
+        from nomx.trace import flame, stacks, table, timeline
 
-        stacks, title = reports[0].stacks, f"{reports[0].target}: CPU time, {reports[0].clock_hz} samples a second"
+        lines = stacks.together([report.stacks for report in reports])
+        labels = ", ".join(report.target for report in reports)
+        title = f"{labels}: CPU time, {reports[0].clock_hz} samples a second"
         for name, file in self.files.items():
             match name:
                 case "csv_file":
@@ -108,13 +110,13 @@ class Outputs:
                 case "timeline":
                     timeline.write(file, reports, timeline.unpack(session.events), session.dropped_events)
                 case "flame":
-                    flame.write_svg(file, stacks, title)
+                    flame.write_svg(file, lines, title)
                 case "folded":
-                    flame.write_folded(file, stacks)
+                    flame.write_folded(file, lines)
         if self.figure is not None:
             from nomx.trace import figures
 
-            figures.draw_intervals(reports[0], self.figure)
+            figures.draw_intervals(reports, self.figure)
 
 
 def _written(path: Path) -> TextIO:

@@ -43,14 +43,22 @@ def draw(columns: Sequence[Column], path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def draw_intervals(report: Report, path: Path) -> None:
-    """Draw one trace over time: packets a second, and crossings and nanoseconds per packet.
+def draw_intervals(reports: Sequence[Report], path: Path) -> None:
+    """Draw traces over time, side by side: packets a second, and crossings and nanoseconds per packet.
 
     Raises: what `check` does.
     """
     check(path)
-    figure = _matplotlib().figure.Figure(figsize=(9.0, 9.0), layout="constrained")
-    rate, crossings, times = figure.subplots(3, 1, sharex=True)
+    figure = _matplotlib().figure.Figure(figsize=(9.0 * len(reports), 9.0), layout="constrained")
+    grid = figure.subplots(3, len(reports), sharex=True, squeeze=False)
+    for number, report in enumerate(reports):
+        _intervals(grid[:, number], report)
+    figure.savefig(path, dpi=150)
+
+
+def _intervals(column: Sequence[Any], report: Report) -> None:
+    """Draw one trace into three axes."""
+    rate, crossings, times = column
     when = [sample.at_s + sample.seconds / 2 for sample in report.samples]
     rate.plot(when, [sample.rate(sample.packets.count) for sample in report.samples])
     rate.set_ylabel("packets/s")
@@ -66,7 +74,6 @@ def draw_intervals(report: Report, path: Path) -> None:
         if axes.lines:
             axes.legend(fontsize="small")
     times.set_xlabel(f"s; {report.kind} {report.target}, packets at {report.packets_at}")
-    figure.savefig(path, dpi=150)
 
 
 def _gaps_as_nan(values: Sequence[float | None]) -> list[float]:

@@ -6,7 +6,7 @@ Between the tracer's samples and `nomx.trace.flame`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from nomx.linux.abi_trace import SampleWhere
 from nomx.linux.symbols import Symbols
@@ -36,6 +36,12 @@ def stack_lines(samples: Samples, subject: int, label: str, symbols: Symbols) ->
                 frames = (NET_RX, *functions)
         counts[frames] += count
     return tuple(StackLine(frames, count) for frames, count in counts.most_common())
+
+
+def together(each: Sequence[Iterable[StackLine]]) -> tuple[StackLine, ...]:
+    """Put the stacks of targets that were traced together into one list; receive softirqs, which all have, once."""
+    lines = [line for number, stacks in enumerate(each) for line in stacks if not number or line.frames[0] != NET_RX]
+    return tuple(sorted(lines, key=lambda line: -line.samples))
 
 
 def function_lines(stacks: Iterable[StackLine]) -> tuple[FunctionLine, ...]:

@@ -37,6 +37,13 @@ def argv(request: pytest.FixtureRequest) -> list[str]:
     return command
 
 
+PERF = "perf trace --sort-events -m 4096 -s"
+"""perf pairs an entry with a return only in that order, so it sorts; and with room for all events it loses none."""
+
+UNPAIRED = 0.01
+"""The share of calls that perf leaves out all the same, when a return is read before its entry."""
+
+
 def counted_by_us(argv: list[str]) -> dict[str, tuple[int, int]]:
     report = report_of(argv)
     assert not report.lost.any
@@ -78,7 +85,7 @@ def test_perf_trace_counts_the_same(argv: list[str], tmp_path: Path) -> None:
     if shutil.which("perf") is None or shutil.which("unshare") is None:
         pytest.skip("perf is not installed")
     told = tmp_path / "perf"
-    script = f'mount -t tracefs none /sys/kernel/tracing && exec perf trace -s -o {told} -- "$@"'
+    script = f'mount -t tracefs none /sys/kernel/tracing && exec {PERF} -o {told} -- "$@"'
     ran = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", *argv], capture_output=True, text=True)
     if ran.returncode or not told.exists():
         pytest.skip(f"perf trace does not run here: {ran.stderr.strip()}")
@@ -92,4 +99,5 @@ def test_perf_trace_counts_the_same(argv: list[str], tmp_path: Path) -> None:
     both = theirs.keys() & ours.keys() - DIFFERENT_IN_PERF
     assert len(both) > 5
     for name in both:
-        assert ours[name][0] == pytest.approx(theirs[name][0], abs=2), name
+        counted = ours[name][0]
+        assert -2 <= counted - theirs[name][0] <= max(2, UNPAIRED * counted), name

@@ -247,6 +247,22 @@ def test_stacks_are_named_outermost_first() -> None:
     assert functions["high"].self_samples == 3
 
 
+def test_stacks_of_targets_traced_together_have_softirqs_once() -> None:
+    one = StackLine(("one", "low"), 1)
+    two = StackLine(("two", "low"), 5)
+    softirq = StackLine((stacks.NET_RX, "low"), 3)
+    assert stacks.together([(one, softirq), (softirq, two)]) == (two, softirq, one)
+
+
+def test_traces_are_drawn_side_by_side(tmp_path: Path) -> None:
+    figures = pytest.importorskip("nomx.trace.figures")
+    pytest.importorskip("matplotlib")
+    one = report(samples=(sample(syscalls=10), sample(at=1.0, packets=0)))
+    figures.draw_intervals([one, one], tmp_path / "two.svg")
+    assert "packets at lease (xsk)" in (tmp_path / "two.svg").read_text()
+    assert ET.parse(tmp_path / "two.svg").getroot().tag.endswith("svg")
+
+
 def test_symbols_are_read_by_address(tmp_path: Path) -> None:
     path = tmp_path / "kallsyms"
     path.write_text("0000000000000010 T first\n0000000000000020 t second [veth]\n0000000000000018 d data\n")

@@ -44,6 +44,7 @@ def command() -> None:
     \b
     nomx trace L1                  a lease, until Ctrl-C
     nomx trace 4711 -d 10          a process with its threads and children, for 10 s
+    nomx trace L1 L2 4711          several at once, a table each
     nomx trace -- ./server -p 7    a command, from its start to its end
 
     Works on any program. Where no command is named, `live` is meant. It takes root, or CAP_BPF and
@@ -66,7 +67,7 @@ def _target_options(function: Callable[..., None]) -> Callable[..., None]:
 
 
 @command.command
-@click.argument("target", required=False)
+@click.argument("targets", nargs=-1)
 @_target_options
 @click.option("--by", type=click.Choice(_VIEWS), default="syscall", show_default=True, help="The table at the end.")
 @click.option("--csv", "csv_file", type=_FILE, help="Write a row an interval.")
@@ -76,14 +77,14 @@ def _target_options(function: Callable[..., None]) -> Callable[..., None]:
 @click.option("--figure", type=_FILE, help="Draw the intervals, as PNG or SVG.")
 @click.option("--hz", type=click.IntRange(1, 10_000), default=DEFAULT_HZ, show_default=True, help="Stacks a second.")
 @click.option("--verdicts", is_flag=True, help="Count XDP redirects and exceptions: these cost time on each frame.")
-def live(target: str | None, by: str, **options: Any) -> None:
-    """Trace TARGET, a lease or a pid; or the command after `--`; or the only lease there is."""
-    from nomx_cli.trace_view import show_report, show_sample
+def live(targets: tuple[str, ...], by: str, **options: Any) -> None:
+    """Trace TARGETS, leases and pids, together; or the command after `--`; or the only lease there is."""
+    from nomx_cli.trace_view import show_gaps, show_report, show_sample
     from nomx_cli.tracing import Outputs, Tracing
 
     with ExitStack() as stack:
         outputs = stack.enter_context(Outputs.opened(options))
-        tracing = stack.enter_context(Tracing.of([target] if target else [], _command(), options, outputs, by))
+        tracing = stack.enter_context(Tracing.of(targets, _command(), options, outputs, by))
         shown = False
         for samples in tracing.samples():
             for label, sample in samples.items():
@@ -95,7 +96,9 @@ def live(target: str | None, by: str, **options: Any) -> None:
     if settings().as_json:
         show_json({"reports": reports})
     else:
-        show_report(reports[0], by)
+        for report in reports:
+            show_report(report, by)
+        show_gaps(reports)
 
 
 @command.command
