@@ -8,6 +8,7 @@
 
 #define IPPROTO_UDP 17
 #define IHL_20 0x45
+#define BURST 64
 
 /* What a right answer looks like; network order, set before load. */
 struct nomx_target {
@@ -36,6 +37,22 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } nomx_tallies SEC(".maps");
+
+/* User → station: how far apart requests are to be sent, in ns; 0: as fast as can be. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} nomx_gap SEC(".maps");
+
+/* The station's own: when the next request is due. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} nomx_due SEC(".maps");
 
 /* User → station: the socket that measures round trips. */
 struct {
@@ -67,11 +84,28 @@ static __always_inline bool is_answer(struct xdp_md *ctx)
 	       udp->len == nomx_target.udp_bytes && *marker == nomx_target.marker;
 }
 
-/* Run on live frames (BPF_PROG_RUN): each leaves by the station's interface. */
+/* Whether a request is due; one that is late by more than a burst is not made up for. */
+static __always_inline bool is_due(void)
+{
+	__u32 zero = 0;
+	__u64 *gap = bpf_map_lookup_elem(&nomx_gap, &zero), *due = bpf_map_lookup_elem(&nomx_due, &zero), now;
+
+	if (!gap || !due || !*gap)
+		return true;
+	now = bpf_ktime_get_ns();
+	if (now < *due)
+		return false;
+	*due = (now - *due > BURST * *gap ? now : *due) + *gap;
+	return true;
+}
+
+/* Run on live frames (BPF_PROG_RUN): each that is due leaves by the station's interface. */
 SEC("xdp")
 int nomx_blast(struct xdp_md *ctx)
 {
 	(void)ctx;
+	if (!is_due())
+		return XDP_DROP;
 	count(NOMX_SENT);
 	return bpf_redirect(nomx_target.ifindex, 0);
 }

@@ -26,7 +26,7 @@ from typing import Any
 from nomx.api.lease import LeaseSpec, UmemGeometry
 from nomx.bench import peers
 from nomx.bench.compare import Figure, alternate, ratio
-from nomx.bench.generator import saturate
+from nomx.bench.generator import pinned, saturate
 from nomx.bench.roundtrip import measure
 from nomx.bench.station import Course, Station, Target, Unreachable
 from nomx.client.connection import Client
@@ -44,13 +44,14 @@ SOCKET = Path("/run", INSTANCE, "nomxd.sock")
 START_DEADLINE_S = 180.0
 """The first start compiles the loop for an instance of its own, which takes as long as the machine is busy."""
 
-CONTENDERS = {
-    "nomx, soft path": (APPLICATION, None),
-    "nomx, kernel path": (HOST, None),
-    "C, recvmmsg/sendmmsg 64": (HOST, ["{udp_echo}", "batch"]),
-    "C, recvfrom/sendto": (HOST, ["{udp_echo}", "one"]),
-    "Python, recvfrom/sendto": (HOST, [sys.executable, str(PEERS / "udp_echo.py"), "sockets"]),
+CONTENDERS: dict[str, tuple[str, int, list[str]]] = {
+    "nomx, soft path": (APPLICATION, PORT, []),
+    "nomx, kernel path": (HOST, PORT, []),
+    "C, recvmmsg/sendmmsg 64": (HOST, PORT + 1, ["{udp_echo}", "batch"]),
+    "C, recvfrom/sendto": (HOST, PORT + 2, ["{udp_echo}", "one"]),
+    "Python, recvfrom/sendto": (HOST, PORT + 3, [sys.executable, str(PEERS / "udp_echo.py"), "sockets"]),
 }
+"""Where each listens, and its command if it is not nomx. All run on SERVER_CPU at once, asleep but in their turn."""
 
 
 @contextlib.contextmanager
@@ -77,19 +78,20 @@ def daemon() -> Iterator[int]:
 
 @contextlib.contextmanager
 def nomx_echo(path: str) -> Iterator[int]:
-    """`nomx run` of the echo as nobody, on a core of its own; the application's pid."""
-    command = [NOMX, "run", "--path", path, "--cores", "1", "--user", "nobody", "--no-count"]
+    """`nomx run` of the echo as nobody, on SERVER_CPU; the application's pid."""
+    command = [NOMX, "run", "--path", path, "--user", "nobody", "--no-count", "--name", path]
     if path == "soft":
         command += ["--address", APPLICATION]
     command += ["-m", "nomx.apps.echo", "--port", str(PORT)]
-    launcher = subprocess.Popen(
-        command, env=os.environ | {"NOMX_SOCKET": str(SOCKET)}, stderr=subprocess.PIPE, text=True
-    )
+    environment = os.environ | {"NOMX_SOCKET": str(SOCKET)}
+    with pinned(SERVER_CPU):
+        launcher = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + START_DEADLINE_S
         while time.monotonic() < deadline and launcher.poll() is None:
             with Client.connect(SOCKET) as client:
-                if found := [pid for lease in client.leases() for pid in lease.pids]:
+                ours = [lease for lease in client.leases() if lease.record.spec.name == path]
+                if found := [pid for lease in ours for pid in lease.pids]:
                     yield found[0]
                     return
             time.sleep(0.02)
@@ -100,16 +102,16 @@ def nomx_echo(path: str) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def contender(name: str, station: Station, udp_echo: Path) -> Iterator[Course]:
-    """Run one contender until it answers; the way to it."""
-    address, command = CONTENDERS[name]
+def everyone(station: Station, udp_echo: Path) -> Iterator[dict[str, Course]]:
+    """Run all contenders until each answers; the ways to them."""
     with contextlib.ExitStack() as cleanup:
-        if command is None:
-            cleanup.enter_context(nomx_echo("soft" if address == APPLICATION else "kernel"))
-        else:
-            words = [word.format(udp_echo=udp_echo) for word in command]
-            cleanup.enter_context(peers.running([*words, address, str(PORT)], SERVER_CPU))
-        yield until_answering(station, Target(address, PORT))
+        for address, port, command in CONTENDERS.values():
+            if command:
+                words = [word.format(udp_echo=udp_echo) for word in command]
+                cleanup.enter_context(peers.running([*words, address, str(port)], SERVER_CPU))
+            else:
+                cleanup.enter_context(nomx_echo("soft" if address == APPLICATION else "kernel"))
+        yield {name: until_answering(station, Target(address, port)) for name, (address, port, _) in CONTENDERS.items()}
 
 
 def until_answering(station: Station, target: Target) -> Course:
@@ -123,37 +125,39 @@ def until_answering(station: Station, target: Target) -> Course:
     sys.exit(f"{target} did not answer within {START_DEADLINE_S:.0f} s")
 
 
-def throughput(station: Station, udp_echo: Path, seconds: float, repetitions: int) -> dict[str, list[float]]:
+def throughput(
+    station: Station, courses: dict[str, Course], seconds: float, repetitions: int
+) -> dict[str, list[float]]:
     """Answered packets per second of each contender, saturated."""
 
-    def run(name: str) -> Callable[[], float]:
+    def run(name: str, course: Course) -> Callable[[], float]:
         def once() -> float:
-            with contender(name, station, udp_echo) as course:
-                result = saturate(station, course, seconds=seconds, cpu=GENERATOR_CPU)
+            result = saturate(station, course, seconds=seconds, cpu=GENERATOR_CPU)
             say(f"{name}: {result.answered_pps:,.0f} of {result.offered_pps:,.0f} packets/s")
             return result.answered_pps
 
         return once
 
-    return alternate({name: run(name) for name in CONTENDERS}, repetitions)
+    return alternate({name: run(name, course) for name, course in courses.items()}, repetitions)
 
 
-def round_trips(station: Station, udp_echo: Path, count: int, repetitions: int) -> dict[str, dict[str, list[float]]]:
+def round_trips(
+    station: Station, courses: dict[str, Course], count: int, repetitions: int
+) -> dict[str, dict[str, list[float]]]:
     """p50 and p99 round trip in microseconds of each contender but the batching one, which is not for this."""
     p99: dict[str, list[float]] = {}
 
-    def run(name: str) -> Callable[[], float]:
+    def run(name: str, course: Course) -> Callable[[], float]:
         def once() -> float:
-            with contender(name, station, udp_echo) as course:
-                result = measure(station, course, count=count, cpu=GENERATOR_CPU)
+            result = measure(station, course, count=count, cpu=GENERATOR_CPU)
             say(f"{name}: p50 {result.p50_us:.1f} us, p99 {result.p99_us:.1f} us, {result.lost} lost")
             p99.setdefault(name, []).append(result.p99_us)
             return result.p50_us
 
         return once
 
-    names = [name for name in CONTENDERS if "64" not in name]
-    p50 = alternate({name: run(name) for name in names}, repetitions)
+    runs = {name: run(name, course) for name, course in courses.items() if "64" not in name}
+    p50 = alternate(runs, repetitions)
     return {"p50": p50, "p99": p99}
 
 
@@ -220,17 +224,19 @@ def cpu_model() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--repetitions", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=0.5)
     parser.add_argument("--round-trips", type=int, default=20_000)
     given = parser.parse_args()
     started = datetime.now(UTC)
     udp_echo = peers.build(PEERS / "udp_echo.c", HERE.parents[1] / ".cache" / "peers")
     with daemon() as daemon_pid, Station(SOCKET, f"{INSTANCE}st") as station:
-        rates = throughput(station, udp_echo, given.seconds, given.repetitions)
-        trips = round_trips(station, udp_echo, given.round_trips, given.repetitions)
+        with everyone(station, udp_echo) as courses:
+            rates = throughput(station, courses, given.seconds, given.repetitions)
+            trips = round_trips(station, courses, given.round_trips, given.repetitions)
         result = {
             "command": " ".join(sys.argv),
+            **vars(given),
             "date": started.isoformat(timespec="seconds"),
             "machine": {"cpu": cpu_model(), "cores": os.cpu_count(), "kernel": platform.release()},
             "python": platform.python_version(),
@@ -266,9 +272,10 @@ def report(result: dict[str, Any]) -> str:
         "",
         f"`{result['command']}` on {result['date']}: {machine['cores']} cores ({machine['cpu']}), Linux "
         f"{machine['kernel']}, Python {result['python']}; load before the run {result['load_before']:.1f}. "
-        "Repetitions in turn; medians, with the least and greatest in brackets. One station, in a namespace "
-        "of its own on CPU 0, drives every contender on CPU 1 over two veths through the same switch; "
-        "nothing is traced.",
+        f"Medians of {result['repetitions']} rounds of all contenders in turn ({result['seconds']:g} s saturated, "
+        f"{result['round_trips']:,} round trips), with the least and greatest in brackets; a ratio is of one round. "
+        "One station, in a namespace of its own on CPU 0, drives them over two veths through the same switch; "
+        "they share CPU 1, asleep but in their turn; nothing is traced.",
         "",
         "| UDP echo of 64-byte frames | packets/s | nomx soft over it | p50 µs | p99 µs |",
         "|---|---|---|---|---|",

@@ -37,6 +37,11 @@ def _replies() -> msgspec.json.Decoder[Reply]:
     return msgspec.json.Decoder(Reply)
 
 
+def prepare_to_decode_replies() -> None:
+    """Make the decoder that a client will need, now."""
+    _replies()
+
+
 def encode(envelope: Call | Reply) -> bytes:
     """Return the datagram of an envelope.
 

@@ -49,14 +49,25 @@ class Saturation:
 
 
 def saturate(
-    station: Station, course: Course, *, seconds: float, frame_bytes: int = 64, cpu: int = 0, warm_up_s: float = 0.2
+    station: Station,
+    course: Course,
+    *,
+    seconds: float,
+    frame_bytes: int = 64,
+    cpu: int = 0,
+    warm_up_s: float = 0.2,
+    offered_pps: float | None = None,
 ) -> Saturation:
     """Send requests of *frame_bytes* (FCS not included) from *cpu* for *seconds*, after a warm-up that is not counted.
+
+    *offered_pps* None: as fast as the core can.
 
     Raises: OSError: the kernel cannot run programs on live frames.
     """
     with station.program("nomx_sink", course, frame_bytes) as loaded:
         tallies = loaded.maps["nomx_tallies"]
+        gap_ns = 0 if offered_pps is None else round(1e9 / offered_pps)
+        loaded.maps["nomx_gap"].update(bytes(4), gap_ns.to_bytes(8, "little"))
         with _sending(station, loaded, course.request(frame_bytes), cpu, warm_up_s + seconds):
             time.sleep(warm_up_s)
             start, sent, answered = time.monotonic(), _read(tallies, _SENT), _read(tallies, _ANSWERED)

@@ -177,6 +177,7 @@ class Client:
         self._calls += 1
         try:
             self._send(codec.encode(m.Call(m.PROTOCOL, self._calls, body)), fds)
+            codec.prepare_to_decode_replies()  # while the daemon works
             reply, received = self._receive()
         except TimeoutError:
             reason = f"the daemon on {self._path} did not answer {type(body).__name__} in time"

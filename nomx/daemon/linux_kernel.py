@@ -154,7 +154,10 @@ class LinuxKernel:
 
     def bind(self, action: MakePort, umem_fd: int, umem: UmemGeometry, spec: LeaseSpec) -> Binding:
         """Bind a soft VF."""
-        return self._needed().binder.bind(action, umem_fd, umem, spec.require, busy_poll=spec.busy_poll)
+        network = self._needed()
+        binding = network.binder.bind(action, umem_fd, umem, spec.require, busy_poll=spec.busy_poll)
+        network.reaper.keep(action.switch_ifname, binding.xsk_fds)
+        return binding
 
     def kill(self, action: MakeGroup) -> None:
         """Kill what is in a group."""
