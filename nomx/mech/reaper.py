@@ -35,11 +35,11 @@ class Reaper:
     def delete(self, ifname: str) -> None:
         """Delete an interface soon; one that is not there is deleted already."""
         self._pending = {name: future for name, future in self._pending.items() if not future.done()}
-        self._pending[ifname] = self._thread.submit(self._delete, ifname, self._kept.pop(ifname, ()))
+        self._pending[ifname] = self._thread.submit(self._delete, ifname)
+        for fd in self._kept.pop(ifname, ()):
+            self._thread.submit(os.close, fd)  # behind the deletion, for which somebody may wait
 
-    def _delete(self, ifname: str, fds: Sequence[int]) -> None:
-        for fd in fds:
-            os.close(fd)
+    def _delete(self, ifname: str) -> None:
         try:
             self._links.delete(ifname)
         except OSError as error:  # the next daemon's sweep finds it, and who wants its name is told

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, cast
@@ -190,14 +191,22 @@ class RealDaemon:
 
         The daemon deletes a port's interfaces soon after its lease has ended, and tells nobody.
         """
-        deadline = time.monotonic() + _DIES_S
         with Links(netns.path(self.instance)) as links:
-            while set(links.names()) != {"lo", *wanted}:
-                if time.monotonic() > deadline:
-                    return False
-                time.sleep(0.01)
-        return True
+            return _comes_true(lambda: set(links.names()) == {"lo", *wanted})
+
+    def has_at_most_descriptors(self, most: int) -> bool:
+        """Return whether the daemon has come to have no more than *most* descriptors open, within a deadline."""
+        return _comes_true(lambda: self.open_descriptors() <= most)
 
     def open_descriptors(self) -> int:
         """Return how many descriptors the daemon has open."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+
+def _comes_true(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + _DIES_S
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True

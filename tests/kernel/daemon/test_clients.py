@@ -223,5 +223,4 @@ def test_a_umem_that_cannot_be_is_refused_by_name_and_a_good_one_is_bound_once(d
     ]
     holder.end()
     daemon.ended(holder.lease)
-    assert daemon.has_ports("s0")
-    assert daemon.open_descriptors() <= before + 1
+    assert daemon.has_at_most_descriptors(before + 1)
