@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+from typing import cast
 
 RECEIVE_BUFFER = 1 << 22
 SO_RCVBUFFORCE = 33
@@ -26,8 +27,7 @@ def over_sockets(own: socket.socket) -> None:
 
 class Echo(asyncio.DatagramProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self.transport = transport
+        self.transport = cast(asyncio.DatagramTransport, transport)  # its base class before Python 3.12 is another
 
     def datagram_received(self, data: bytes, peer: tuple[str, int]) -> None:
         self.transport.sendto(data, peer)
