@@ -28,6 +28,7 @@ from nomx.app.handlers import Handler
 from nomx.compiled import PLAIN_PYTHON
 from nomx.errors import InvalidRequest
 from nomx.ring.atomics import view_like
+from nomx.stack.delivery import FIRST_OWN
 
 _log = logging.getLogger("nomx.app")
 
@@ -82,9 +83,9 @@ class Program:
         return tuple(handler.port for handler in self.handlers)
 
     def states(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Make one queue's *states* (`nomx.stack.delivery`): no exception pending, then the handlers' arrays."""
+        """Make one queue's *states* (`nomx.stack.delivery`)."""
         addresses = [0 if state is None else state.ctypes.data for state in self._states]
-        return np.array([0, *addresses], np.int64)
+        return np.array([0] * FIRST_OWN + addresses, np.int64)
 
     def run_queue(self, *arguments: Any) -> int:
         """Run `nomx.stack.loop.serve_queue` with these handlers."""
@@ -163,7 +164,7 @@ def _module(handlers: Sequence[Handler]) -> ModuleType:
 def _source(handlers: Sequence[Handler]) -> str:
     branches = []
     for number, handler in enumerate(handlers):
-        given = {"state": f"state_{number}(states[{number + 1}])"}
+        given = {"state": f"state_{number}(states[{FIRST_OWN + number}])"}
         arguments = ", ".join(given.get(name, name) for name in handler.arguments)
         branches.append(_BRANCH.format(port=handler.port, number=number, arguments=arguments))
     return _TEMPLATE.format(count=len(handlers), branches="\n".join(branches))

@@ -12,8 +12,9 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address
-from typing import Any
 
 import numpy as np
 
@@ -24,11 +25,13 @@ from nomx.app.control import DEFAULT_SPIN_US, Bell, LoopControl
 from nomx.app.generate import Program, Progress
 from nomx.app.handlers import REGISTRY, Registry
 from nomx.app.tuning import SERVING, Tuning
+from nomx.app.watch import ON_ERROR, HandlerWatch
 from nomx.app.worker import Worker
 from nomx.device.xsk import XskDevice, revoked
 from nomx.errors import InvalidRequest, MechanismError
 from nomx.linux import memory
 from nomx.sockets.messages import KernelPorts
+from nomx.stack.delivery import States
 from nomx.stack.interface import Counters, Interface
 from nomx.types import CpuSet
 from nomx.wire.ethernet import parse_mac
@@ -49,6 +52,7 @@ def serve(
     udp_checksums: bool = True,
     address: str = "",
     progress: Callable[[Progress], None] | None = None,
+    on_error: str = "count",
     registry: Registry = REGISTRY,
 ) -> dict[str, int]:
     """Answer datagrams with the registered handlers until SIGINT or SIGTERM; the counters' totals.
@@ -59,7 +63,8 @@ def serve(
     *tx_delay_us*, 0 to 1,000: how long packets may be held before they are handled, and answers before
     they are sent. `nomx.tune` changes these four while traffic flows (`nomx.app.tuning`).
     *udp_checksums* False neither checks nor makes them. *address*: where the kernel path's sockets
-    listen, by default on all of this host's. *progress* is called during a first compile.
+    listen, by default on all of this host's. *progress* is called during a first compile. *on_error*:
+    a handler's exception is counted (`count`) and told once, or ends serving (`stop`) and is raised.
 
     Raises: InvalidRequest: no handler, one that does not compile, a bad argument. NotPermitted,
         MechanismError: a port cannot be had (kernel path), or a handler does not return at the end.
@@ -70,18 +75,20 @@ def serve(
         raise InvalidRequest(field="handlers", value="none", expected="a function under @nomx.udp(port) before serve()")
     tuning = Tuning(wait, spin_us, rx_delay_us, tx_delay_us)
     tuning.check()
+    if on_error not in ON_ERROR:
+        raise InvalidRequest(field="on_error", value=repr(on_error), expected=f"one of {', '.join(ON_ERROR)}")
     grant = grants.load()
     rows = _counter_rows(grant)
     before = page.totals(rows.tobytes())
     program = Program(registry)
     with contextlib.ExitStack() as stack:
-        bell = stack.enter_context(Bell())
+        shared = _Shared(grant, program, rows, stack.enter_context(Bell()), progress, on_error)
         workers: list[Worker] = []
         with _until_a_signal() as given_up:
             if grant is not None and grant.device is not None:
-                workers = _queue_workers(stack, grant, grant.device, program, rows, bell, udp_checksums, progress)
+                workers = _queue_workers(stack, shared, grant.device, udp_checksums)
             else:
-                workers = _socket_workers(stack, grant, program, rows, bell, address, progress)
+                workers = _socket_workers(stack, shared, address)
         if not given_up.is_set():
             with SERVING.loops([worker.control for worker in workers], tuning):
                 _run(workers)
@@ -103,15 +110,25 @@ def _counter_rows(grant: Grant | None) -> Counters:
     return mapped
 
 
+@dataclass(frozen=True)
+class _Shared:
+    """What all loops of one `serve` have in common."""
+
+    grant: Grant | None
+    program: Program
+    rows: Counters
+    bell: Bell
+    progress: Callable[[Progress], None] | None
+    on_error: str
+
+    def watch(self, number: int, states: States) -> HandlerWatch:
+        """Watch the handlers in loop *number*."""
+        names = {handler.port: handler.name for handler in self.program.handlers}
+        return HandlerWatch(names, self.rows[number], states, self.on_error)
+
+
 def _queue_workers(
-    stack: contextlib.ExitStack,
-    grant: Grant,
-    device: DeviceGrant,
-    program: Program,
-    rows: Counters,
-    bell: Bell,
-    udp_checksums: bool,
-    progress: Callable[[Progress], None] | None,
+    stack: contextlib.ExitStack, shared: _Shared, device: DeviceGrant, udp_checksums: bool
 ) -> list[Worker]:
     """Make one worker for each queue of the device, compiled and ready to start."""
     interface = Interface(
@@ -120,35 +137,30 @@ def _queue_workers(
         mtu_bytes=device.mtu_bytes,
         udp_checksums=int(udp_checksums),
     )
+    assert shared.grant is not None  # it has the device
+    program, lease = shared.program, shared.grant.lease
     workers = []
-    for number, cpu in enumerate(_cpus(grant, device.queues)):
-        opened = stack.enter_context(XskDevice(device, number, grant.lease))
+    for number, cpu in enumerate(_cpus(shared.grant, device.queues)):
+        opened = stack.enter_context(XskDevice(device, number, lease))
         opened.receive_with_all()
-        control = LoopControl([opened.queue.fd], bell, busy_polled=device.mode.busy_poll)
-        arguments = (opened.queue, interface, control.addresses, rows[number], program.states())
-        program.compile("run_queue", arguments, progress)
-        name = f"nomx-queue-{number}"
-        workers.append(_worker(name, program.run_queue, arguments, control, rows[number], cpu, opened))
-    _log.info("serving lease=%s ip4=%s ports=%s queues=%d", grant.lease, device.ip4, program.ports, device.queues)
+        control = LoopControl([opened.queue.fd], shared.bell, busy_polled=device.mode.busy_poll)
+        states = program.states()
+        arguments = (opened.queue, interface, control.addresses, shared.rows[number], states)
+        program.compile("run_queue", arguments, shared.progress)
+        loop = _drained_at_the_end(partial(program.run_queue, *arguments), control, opened)
+        workers.append(Worker(f"nomx-queue-{number}", loop, control, shared.watch(number, states), cpu))
+    _log.info("serving lease=%s ip4=%s ports=%s queues=%d", lease, device.ip4, program.ports, device.queues)
     return workers
 
 
-def _worker(
-    name: str,
-    run: Callable[..., int],
-    arguments: Sequence[Any],
-    control: LoopControl,
-    counters: Counters,
-    cpu: int | None,
-    device: XskDevice,
-) -> Worker:
+def _drained_at_the_end(run: Callable[[], int], control: LoopControl, device: XskDevice) -> Callable[[], int]:
     def loop() -> int:
-        code = run(*arguments)
+        code = run()
         if control.stopped and code == 0:
             _drain(device)
         return code
 
-    return Worker(name, loop, control, counters, cpu)
+    return loop
 
 
 def _drain(device: XskDevice) -> None:
@@ -158,26 +170,21 @@ def _drain(device: XskDevice) -> None:
         time.sleep(0)
 
 
-def _socket_workers(
-    stack: contextlib.ExitStack,
-    grant: Grant | None,
-    program: Program,
-    rows: Counters,
-    bell: Bell,
-    address: str,
-    progress: Callable[[Progress], None] | None,
-) -> list[Worker]:
+def _socket_workers(stack: contextlib.ExitStack, shared: _Shared, address: str) -> list[Worker]:
     """Make the kernel path's worker, compiled and ready to start."""
+    program, grant = shared.program, shared.grant
     if grant is None:
         _log.warning("no grant: serving ports %s with kernel sockets (`nomx run` gives a device)", program.ports)
     ports = KernelPorts(program.ports, address)
     stack.callback(ports.close)
-    control = LoopControl(ports.fds(), bell, looking_calls=True)
-    arguments = (ports.sockets, control.addresses, rows[0], program.states())
-    program.compile("run_sockets", arguments, progress)
+    control = LoopControl(ports.fds(), shared.bell, looking_calls=True)
+    states = program.states()
+    arguments = (ports.sockets, control.addresses, shared.rows[0], states)
+    program.compile("run_sockets", arguments, shared.progress)
     _log.info("serving ports=%s on kernel sockets", program.ports)
     cpu = _cpus(grant, 1)[0] if grant is not None else None
-    return [Worker("nomx-sockets", lambda: program.run_sockets(*arguments), control, rows[0], cpu)]
+    loop = partial(program.run_sockets, *arguments)
+    return [Worker("nomx-sockets", loop, control, shared.watch(0, states), cpu)]
 
 
 def _cpus(grant: Grant, workers: int) -> list[int | None]:
@@ -194,17 +201,21 @@ def _run(workers: Sequence[Worker]) -> None:
             worker.thread.start()
         while not done.is_set() and not any(worker.ended.is_set() for worker in workers):
             done.wait(_LOOK_S)
+            for worker in workers:
+                worker.look()
     for worker in workers:
         worker.control.stop()
     deadline = time.monotonic() + _STOP_DEADLINE_S
     for worker in workers:
         worker.thread.join(max(0.0, deadline - time.monotonic()))
-    stuck = [worker.thread.name for worker in workers if worker.thread.is_alive()]
+        worker.look()
+    stuck = [worker for worker in workers if worker.thread.is_alive()]
     if stuck:
+        where = ", ".join(f"handler {worker.busy_in or '?'} in {worker.thread.name}" for worker in stuck)
         raise MechanismError(
             operation="stop serving",
-            reason=f"{', '.join(stuck)} still busy after {_STOP_DEADLINE_S:.0f} s: a handler does not return",
-            hint="look for an endless loop in the handlers",
+            reason=f"{where} has not returned within {_STOP_DEADLINE_S:.0f} s",
+            hint="look for an endless loop in it",
         )
 
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import threading
 import time
 from collections.abc import Callable
 
 from nomx.app.control import LoopControl
-from nomx.stack.counted import HANDLER_ERRORS
-from nomx.stack.interface import Counters
-
-_log = logging.getLogger("nomx.app")
+from nomx.app.watch import HandlerWatch
 
 _DOWN_GRACE_S = 1.0
 """How long a device may be down (its link is being changed) before it counts as taken away."""
@@ -25,12 +21,11 @@ class Worker:
     """Runs *loop* until it ends, and reports what ended it."""
 
     def __init__(
-        self, name: str, loop: Callable[[], int], control: LoopControl, counters: Counters, cpu: int | None
+        self, name: str, loop: Callable[[], int], control: LoopControl, watch: HandlerWatch, cpu: int | None
     ) -> None:
         self._loop = loop
-        self._counters = counters
+        self._watch = watch
         self._cpu = cpu
-        self._reported = False
         self.control = control
         self.ended = threading.Event()
         self.gone = 0
@@ -51,14 +46,14 @@ class Worker:
     def _serve(self) -> None:
         down_since = 0.0
         while not self.control.stopped:
-            errors = self._counters[HANDLER_ERRORS]
+            errors = self._watch.errors
             code = 0
             try:
                 code = self._loop()
             except Exception as error:
-                if self._counters[HANDLER_ERRORS] == errors:
+                if self._watch.errors == errors:
                     raise  # it was not a handler
-                self._report(error)
+                self._watch.raised(error)
             now = time.monotonic()
             if code == 0:
                 down_since = 0.0
@@ -69,11 +64,11 @@ class Worker:
                 down_since = down_since or now
                 time.sleep(_DOWN_STEP_S)
 
-    def _report(self, error: Exception) -> None:
-        """Log the first exception of a handler, with the line it came from; further ones are counted only."""
-        if not self._reported:
-            self._reported = True
-            _log.error(
-                "a handler raised: its datagram is dropped and counted as handler_errors; more are only counted",
-                exc_info=error,
-            )
+    def look(self) -> None:
+        """Tell what a handler does that the loop itself cannot tell; called now and then while it runs."""
+        self._watch.look()
+
+    @property
+    def busy_in(self) -> str:
+        """The name of the handler that runs at this moment; empty: none."""
+        return self._watch.running

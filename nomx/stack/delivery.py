@@ -21,14 +21,18 @@ from nomx.wire.words import Frame
 RAISED = -2
 """No answer, and the handler's exception is pending in *states*."""
 
-PENDING = 0
-"""Where in *states* the pending exception is; the addresses of the handlers' own arrays follow."""
+PENDING, RUNNING, RAISER, OVERRUNNER = 0, 1, 2, 3
+"""Where in *states* are: the pending exception; the port whose handler runs now, 0 when none does; the
+port whose handler raised last; and the port whose handler last claimed a longer reply than there is room for."""
+
+FIRST_OWN = 4
+"""Where in *states* the addresses of the handlers' own arrays begin."""
 
 NO_HANDLER = -(1 << 31)
 """What a dispatch returns for a port that nobody serves."""
 
 States: TypeAlias = NDArray[np.int64]
-"""What the handlers of one queue work on: [PENDING], then one address for each."""
+"""What the handlers of one queue work on: FIRST_OWN words of ours, then one address for each."""
 
 Dispatch: TypeAlias = Callable[..., int]
 """Calls the handler of a port: (port, message, length, source_ip, source_port, states) → bytes of reply,
@@ -74,9 +78,12 @@ def ask(
     counters: Counters,
 ) -> int:
     """Call the handler of *port*, count what came of it: the bytes of its reply, RAISED, or -1 for none."""
+    states[RUNNING] = port
     pending, reply_bytes = guarded(dispatch, port, message, length, sender_ip, sender_port, states)
+    states[RUNNING] = 0
     if pending != NOTHING_PENDING:
         states[PENDING] = pending
+        states[RAISER] = port
         counters[HANDLER_ERRORS] += 1
         return RAISED
     reason = REPLIES
@@ -86,5 +93,6 @@ def ask(
         reason = NO_REPLY
     elif reply_bytes > message.size:
         reason = REPLY_OVERRUNS
+        states[OVERRUNNER] = port
     counters[reason] += 1
     return reply_bytes if reason == REPLIES else -1

@@ -111,6 +111,59 @@ def test_what_is_not_answered_is_counted(serving: tuple[Application, int, int]) 
     expected = {"handler_errors": 2, "no_reply": 1, "reply_overruns": 1, "drop_udp_length": 1, "replies": 2}
     assert {name: counted[name] for name in expected} == expected
     assert said.count("RuntimeError: three bytes") == 1
+    assert said.count("handler who raised: its datagram is dropped") == 1
+    assert said.count("handler who claimed a longer reply") == 1
+
+
+WRONG = """
+    import logging
+
+    import numpy as np
+    import nomx
+
+    logging.basicConfig(level=logging.INFO)
+
+    @nomx.udp(41997, state=np.zeros(1, np.int64))
+    def waits(message, length, state):
+        while state[0] == 0:
+            pass
+        return length
+
+    @nomx.udp(41998)
+    def breaks(message, length):
+        if length > 0:
+            raise OverflowError("too much")
+        return length
+
+    nomx.serve(address="127.0.0.1", on_error="stop")
+"""
+
+
+@pytest.fixture
+def wrong(tmp_path: Path) -> Iterator[Application]:
+    application = start_on_sockets(tmp_path, WRONG)
+    try:
+        application.wait_until_said("serving ports=")
+        yield application
+    finally:
+        application.close()
+
+
+def test_an_exception_ends_serving_where_that_is_wanted(wrong: Application) -> None:
+    with client(41998) as one:
+        one.send(b"?")
+        assert wrong.ended() == 1
+    assert wrong.said().count("OverflowError: too much") == 1
+    assert wrong.counters()["handler_errors"] == 1
+
+
+@pytest.mark.skipif("NUMBA_DISABLE_JIT" in os.environ, reason="plain Python in an endless loop ends with the process")
+def test_a_handler_that_never_returns_is_told_by_name(wrong: Application) -> None:
+    with client(41997) as one:
+        one.send(b"?")
+        wrong.wait_until_said("handler waits has not returned for 2 s")
+    assert wrong.stop() == 1
+    assert "handler waits in nomx-sockets has not returned" in wrong.said()
 
 
 def test_it_sleeps_when_nothing_comes(serving: tuple[Application, int, int]) -> None:

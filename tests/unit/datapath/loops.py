@@ -9,7 +9,7 @@ import numpy as np
 from nomx.api.counters import NAMES, SLOTS
 from nomx.compiled import compiled_uncached, inlined_uncached
 from nomx.stack.batching import Delays, Held
-from nomx.stack.delivery import NO_HANDLER, PENDING, RAISED
+from nomx.stack.delivery import FIRST_OWN, NO_HANDLER, PENDING, RAISED
 from nomx.stack.guard import raise_pending
 from nomx.stack.loop import begin, serve_burst
 from tests.unit.datapath.simulated import OURS, SimulatedXsk
@@ -65,7 +65,7 @@ class Loop:
         self._interface = interface
         self.delays = delays
         self._counters = np.zeros(SLOTS, np.int64)
-        self._states = np.zeros(1, np.int64)
+        self._states = np.zeros(FIRST_OWN, np.int64)
         self._held = np.zeros(3, np.int64)
 
     def run(self, rounds: int = 1, now_ns: int = 0) -> int:
