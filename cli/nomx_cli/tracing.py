@@ -154,6 +154,7 @@ class Tracing:
             timeline=outputs is not None and "timeline" in outputs.files,
             clock_hz=options["hz"] if stacks else 0,
             packets=options["packets"],
+            softirqs=options["softirqs"],
             verdicts=options.get("verdicts", False),
         )
         if argv and words:

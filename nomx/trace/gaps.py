@@ -35,6 +35,12 @@ TRACEPOINTS = {
 """The tracepoint of each optional program, and what is not measured without it."""
 
 
+LEFT_OUT = Gap(
+    "polls, softirqs and interrupts",
+    "they were left out (--no-softirqs): what they steal counts into what they interrupted",
+)
+
+
 def check_permitted() -> None:
     """Raise NotPermitted, naming the capability, unless this process may load tracing programs."""
     if has_capability(_CAP_SYS_ADMIN):

@@ -50,6 +50,8 @@ class Options:
     """Where packets are counted: see `nomx.trace.packets.source_of`."""
     verdicts: bool = False
     """Count XDP redirects and exceptions: these tracepoints run once a frame."""
+    softirqs: bool = True
+    """Count and time polls, softirqs and interrupts: where each packet wakes a softirq, that is most of the cost."""
     max_threads: int = 16384
     max_calls: int = 4096
     max_stacks: int = 16384
@@ -79,7 +81,8 @@ class Tracer:
         self._ring: RingBuffer | None = None
         wanted = self._wanted()
         missing = gaps.missing_programs(wanted)
-        self.gaps: tuple[Gap, ...] = (*missing.values(), *gaps.of_machine())
+        left_out = () if options.softirqs else (gaps.LEFT_OUT,)
+        self.gaps: tuple[Gap, ...] = (*left_out, *missing.values(), *gaps.of_machine())
         self._object = self._load(wanted - missing.keys())
         try:
             self._attach(wanted - missing.keys())
@@ -93,8 +96,9 @@ class Tracer:
 
     def _wanted(self) -> frozenset[str]:
         optional = [*_VERDICTS] if self.options.verdicts else []
+        optional += _DEVICES if self.options.softirqs else ()
         optional += _MESSAGES if any(target.group is None for target in self.targets) else ()
-        return frozenset((*_ALWAYS, *_DEVICES, *optional))
+        return frozenset((*_ALWAYS, *optional))
 
     def _load(self, programs: frozenset[str]) -> Object:
         opened = Object(object_path("crossings"))

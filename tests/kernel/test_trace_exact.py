@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nomx.linux.abi_trace import EventKind
-from nomx.trace import timeline
+from nomx.trace import gaps, timeline
 from nomx.trace.command import Command
 from nomx.trace.session import open_session
 from nomx.trace.target import process
@@ -222,3 +222,11 @@ def test_events_without_room_are_counted_as_lost(workload: Workload) -> None:
         assert now.lost.events > 40_000
         assert len(kept) + now.lost.events >= 50_000
         assert trace.calls()["getppid"].count == 50_000, "counts lose nothing"
+
+
+def test_softirqs_may_be_left_out_and_the_report_says_so(workload: Workload) -> None:
+    with traced(workload.pid, Options(softirqs=False)) as trace:
+        workload.do("s1000")
+        assert trace.calls()["getppid"].count == 1000
+        assert trace.total().times.stolen_ns == 0
+        assert gaps.LEFT_OUT in trace.tracer.gaps

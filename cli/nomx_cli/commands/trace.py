@@ -58,6 +58,9 @@ def _target_options(function: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--user", metavar="NAME", help="Run the command as this user."),
         click.option("--packets", default="auto", show_default=True, metavar="WHERE", help=packets),
+        click.option(
+            "--no-softirqs", "softirqs", flag_value=False, default=True, help="Leave polls and interrupts out."
+        ),
         click.option("--device", multiple=True, metavar="IFNAME", help="A device that is the target's."),
         click.option("-i", "--interval", type=float, default=1.0, show_default=True, help="Seconds of a sample."),
         click.option("-d", "--duration", type=float, metavar="SECONDS", help="How long."),
