@@ -207,6 +207,7 @@ def _interrupted(report: Report) -> Iterator[Finding]:
     if share < _NOTICEABLE_PCT:
         return
     polls, own = total.crossings.napi_polls, report.work.own_polls
+    told = f"; {own:,} of {polls:,} own polls ran there" if polls else ""
     if report.path == "soft" and own <= 0.5 * polls:
         yield (
             "the embedded switch forwards what it sends in its threads' place: the soft path has no wire",
@@ -225,7 +226,7 @@ def _interrupted(report: Report) -> Iterator[Finding]:
     else:
         yield (
             "interrupts and softirqs of others run on the cores on which it works",
-            f"{share:.0f} % of its threads' CPU time was stolen; {own:,} of {polls:,} own polls ran there",
+            f"{share:.0f} % of its threads' CPU time was stolen{told}",
             "move other devices' interrupts (/proc/irq/*/smp_affinity) and senders to other cores",
             share,
         )
