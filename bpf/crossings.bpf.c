@@ -460,7 +460,10 @@ int nomx_look(struct bpf_iter__task *ctx)
 	return 0;
 }
 
-/* Run by a reader, over all descriptors of all processes: writes a struct nomx_xsk for each AF_XDP socket. */
+/*
+ * Run by a reader, over all descriptors of all processes: writes a struct nomx_xsk
+ * for each AF_XDP socket. Cgroups need not be counted yet: readers look before, too.
+ */
 SEC("?iter/task_file")
 int nomx_look_xsks(struct bpf_iter__task_file *ctx)
 {
@@ -473,6 +476,8 @@ int nomx_look_xsks(struct bpf_iter__task_file *ctx)
 	if (!task || !file)
 		return 0;
 	seen.subject = subject_of(task);
+	if (!seen.subject && nomx_config.by_group)
+		seen.subject = group_of(task);
 	if (!seen.subject)
 		return 0;
 	xs = xsk_of(file);

@@ -261,7 +261,9 @@ def table(work: str, station: Station, seconds: float, repetitions: int) -> dict
         for _ in range(repetitions):
             for name in (name for name, contender in CONTENDERS.items() if work in contender.works):
                 report = traced_once(name, work, load_name, station, seconds)
-                say(f"{work}, {load_name}, {name}: {report.total.packets.count / report.total.seconds:,.0f} packets/s")
+                packets, whole_s = report.total.packets, report.total.seconds
+                rates = f"{packets.rx / whole_s:,.0f} received, {packets.tx / whole_s:,.0f} sent a second"
+                say(f"{work}, {load_name}, {name}: {rates}")
                 for quantity in QUANTITIES:
                     value = quantity.value(report.total)
                     if value is not None:

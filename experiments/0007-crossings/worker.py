@@ -42,8 +42,8 @@ def transmit(mac: str, address: str, port: int, frame_bytes: int) -> None:
             index = device.take(BURST)
             device.packets[index, :frame_bytes] = frame
             batch = nomx.Batch(index, frame_bytes)
-            while len(batch):
-                batch = batch[device.tx_burst(batch) :]
+            while len(batch := batch[device.tx_burst(batch) :]):
+                device.give(device.rx_burst().index)  # which collects what was sent, too: its ring is full
 
 
 def main() -> None:

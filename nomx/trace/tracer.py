@@ -254,7 +254,10 @@ class Tracer:
     def _xsks(self) -> dict[int, list[XskRecord]]:
         """Return the AF_XDP sockets by subject; the devices that they are bound to become their subject's."""
         found: dict[int, list[XskRecord]] = {}
+        subjects = {target.subject for target in self.targets}
         for xsk in XskRecord.unpack_all(self._program("nomx_look_xsks").iterate()):
+            if xsk.subject not in subjects:  # of a cgroup that is not traced
+                continue
             found.setdefault(xsk.subject, []).append(xsk)
             if xsk.ifindex and (xsk.netns, xsk.ifindex) not in self.devices.get(xsk.subject, {}):
                 self._own(of_index(xsk.ifindex, xsk.netns), xsk.subject)

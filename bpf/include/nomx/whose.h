@@ -44,6 +44,12 @@ struct {
 	__type(value, __u64);
 } nomx_owners SEC(".maps");
 
+/* The id of the cgroup v2 that a task is in. */
+static __always_inline __u64 group_of(struct task_struct *task)
+{
+	return task->cgroups->dfl_cgrp->kn->id;
+}
+
 /* The subject of a task, 0 when nobody counts it. */
 static __always_inline __u64 subject_of(struct task_struct *task)
 {
@@ -57,7 +63,7 @@ static __always_inline __u64 subject_of(struct task_struct *task)
 	}
 	if (!nomx_config.by_group)
 		return 0;
-	group = task->cgroups->dfl_cgrp->kn->id;
+	group = group_of(task);
 	return bpf_map_lookup_elem(&nomx_groups, &group) ? group : 0;
 }
 
