@@ -11,13 +11,12 @@ import contextlib
 import json
 import os
 import platform
-import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,24 +24,20 @@ from typing import Any
 
 from nomx.api.lease import LeaseSpec, UmemGeometry
 from nomx.bench import peers
+from nomx.bench.bed import NOMX, Application, Bed, until_answering
 from nomx.bench.compare import Figure, alternate, ratio
-from nomx.bench.generator import pinned, saturate
+from nomx.bench.generator import saturate
 from nomx.bench.roundtrip import measure
-from nomx.bench.station import Course, Station, Target, Unreachable
+from nomx.bench.station import Course, Station, Target
 from nomx.client.connection import Client
-from nomx.errors import NomxError
 from nomx.linux import memory
 
 HERE = Path(__file__).resolve().parent
 PEERS = HERE.parent / "peers"
-NOMX = str(Path(sys.executable).with_name("nomx"))
 INSTANCE = "nomxx0001"
 PREFIX = "10.93.0.0/24"
 HOST, APPLICATION, PORT = "10.93.0.1", "10.93.0.99", 7000
 GENERATOR_CPU, SERVER_CPU = 0, 1
-SOCKET = Path("/run", INSTANCE, "nomxd.sock")
-START_DEADLINE_S = 180.0
-"""The first start compiles the loop for an instance of its own, which takes as long as the machine is busy."""
 
 CONTENDERS: dict[str, tuple[str, int, list[str]]] = {
     "nomx, soft path": (APPLICATION, PORT, []),
@@ -54,55 +49,14 @@ CONTENDERS: dict[str, tuple[str, int, list[str]]] = {
 """Where each listens, and its command if it is not nomx. All run on SERVER_CPU at once, asleep but in their turn."""
 
 
-@contextlib.contextmanager
-def daemon() -> Iterator[int]:
-    """A daemon of our own; its pid."""
-    command = [sys.executable, "-m", "nomx.daemon", "--instance", INSTANCE, "--prefix", PREFIX]
-    with tempfile.TemporaryFile("w+") as log, subprocess.Popen(command, stderr=log) as process:
-        try:
-            deadline = time.monotonic() + START_DEADLINE_S
-            while True:
-                try:
-                    Client.connect(SOCKET).close()
-                    break
-                except NomxError:
-                    if process.poll() is not None or time.monotonic() > deadline:
-                        log.seek(0)
-                        sys.exit(f"the daemon did not start:\n{log.read()}")
-                    time.sleep(0.02)
-            yield process.pid
-        finally:
-            process.terminate()
-            shutil.rmtree(Path("/var/cache", INSTANCE), ignore_errors=True)  # the code compiled for nobody
+def nomx_echo(bed: Bed, path: str) -> AbstractContextManager[Application]:
+    """`nomx run` of the echo as nobody, on SERVER_CPU."""
+    address = ["--address", APPLICATION] if path == "soft" else []
+    return bed.application(path, SERVER_CPU, [*address, "-m", "nomx.apps.echo", "--port", str(PORT)])
 
 
 @contextlib.contextmanager
-def nomx_echo(path: str) -> Iterator[int]:
-    """`nomx run` of the echo as nobody, on SERVER_CPU; the application's pid."""
-    command = [NOMX, "run", "--path", path, "--user", "nobody", "--no-count", "--name", path]
-    if path == "soft":
-        command += ["--address", APPLICATION]
-    command += ["-m", "nomx.apps.echo", "--port", str(PORT)]
-    environment = os.environ | {"NOMX_SOCKET": str(SOCKET)}
-    with pinned(SERVER_CPU):
-        launcher = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    try:
-        deadline = time.monotonic() + START_DEADLINE_S
-        while time.monotonic() < deadline and launcher.poll() is None:
-            with Client.connect(SOCKET) as client:
-                ours = [lease for lease in client.leases() if lease.record.spec.name == path]
-                if found := [pid for lease in ours for pid in lease.pids]:
-                    yield found[0]
-                    return
-            time.sleep(0.02)
-        sys.exit(f"the application did not start:\n{launcher.communicate()[1]}")
-    finally:
-        launcher.send_signal(signal.SIGINT)
-        launcher.communicate(timeout=10)
-
-
-@contextlib.contextmanager
-def everyone(station: Station, udp_echo: Path) -> Iterator[dict[str, Course]]:
+def everyone(bed: Bed, station: Station, udp_echo: Path) -> Iterator[dict[str, Course]]:
     """Run all contenders until each answers; the ways to them."""
     with contextlib.ExitStack() as cleanup:
         for address, port, command in CONTENDERS.values():
@@ -110,19 +64,11 @@ def everyone(station: Station, udp_echo: Path) -> Iterator[dict[str, Course]]:
                 words = [word.format(udp_echo=udp_echo) for word in command]
                 cleanup.enter_context(peers.running([*words, address, str(port)], SERVER_CPU))
             else:
-                cleanup.enter_context(nomx_echo("soft" if address == APPLICATION else "kernel"))
-        yield {name: until_answering(station, Target(address, port)) for name, (address, port, _) in CONTENDERS.items()}
-
-
-def until_answering(station: Station, target: Target) -> Course:
-    """Wait until the target answers requests: it may still be compiling."""
-    deadline = time.monotonic() + START_DEADLINE_S
-    while time.monotonic() < deadline:
-        with contextlib.suppress(Unreachable):
-            course = station.resolve(target)
-            if measure(station, course, count=20, cpu=GENERATOR_CPU, warm_up=0).lost < 20:
-                return course
-    sys.exit(f"{target} did not answer within {START_DEADLINE_S:.0f} s")
+                cleanup.enter_context(nomx_echo(bed, "soft" if address == APPLICATION else "kernel"))
+        yield {
+            name: until_answering(station, Target(address, port), GENERATOR_CPU)
+            for name, (address, port, _) in CONTENDERS.items()
+        }
 
 
 def throughput(
@@ -161,10 +107,10 @@ def round_trips(
     return {"p50": p50, "p99": p99}
 
 
-def launch_overhead(repetitions: int) -> dict[str, list[float]]:
+def launch_overhead(bed: Bed, repetitions: int) -> dict[str, list[float]]:
     """Milliseconds of `python empty.py` and of `nomx run empty.py`, the daemon running."""
     with tempfile.NamedTemporaryFile("w", suffix=".py") as script:
-        environment = os.environ | {"NOMX_SOCKET": str(SOCKET)}
+        environment = os.environ | {"NOMX_SOCKET": str(bed.socket)}
 
         def timed(command: list[str]) -> Callable[[], float]:
             def once() -> float:
@@ -178,7 +124,7 @@ def launch_overhead(repetitions: int) -> dict[str, list[float]]:
         return alternate({"python": timed(plain), "nomx run": timed(run)}, repetitions)
 
 
-def grants(repetitions: int) -> list[float]:
+def grants(bed: Bed, repetitions: int) -> list[float]:
     """Milliseconds from asking for a soft VF to having its sockets; each in a process of its own, which then ends."""
     times = []
     for _ in range(repetitions):
@@ -188,7 +134,7 @@ def grants(repetitions: int) -> list[float]:
             geometry = UmemGeometry()
             umem = memory.memfd("grant", geometry.slice_bytes)
             memory.map_shared(umem, geometry.slice_bytes, populate=True)
-            with Client.connect(SOCKET) as client:
+            with Client.connect(bed.socket) as client:
                 start = time.perf_counter()
                 grant = client.acquire(LeaseSpec(path="soft", count_crossings=False))
                 client.attach(grant.lease, geometry, umem)
@@ -206,11 +152,11 @@ def resident_mib(pid: int) -> float:
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
-def memory_use(daemon_pid: int, station: Station) -> dict[str, float]:
+def memory_use(bed: Bed, station: Station) -> dict[str, float]:
     """Resident MiB of the daemon and of the echo, its device memory included, when it has answered."""
-    with nomx_echo("soft") as pid:
-        until_answering(station, Target(APPLICATION, PORT))
-        return {"daemon": resident_mib(daemon_pid), "application": resident_mib(pid)}
+    with nomx_echo(bed, "soft") as echo:
+        until_answering(station, Target(APPLICATION, PORT), GENERATOR_CPU)
+        return {"daemon": resident_mib(bed.pid), "application": resident_mib(echo.pid)}
 
 
 def say(text: str) -> None:
@@ -230,8 +176,8 @@ def main() -> None:
     given = parser.parse_args()
     started = datetime.now(UTC)
     udp_echo = peers.build(PEERS / "udp_echo.c", HERE.parents[1] / ".cache" / "peers")
-    with daemon() as daemon_pid, Station(SOCKET, f"{INSTANCE}st") as station:
-        with everyone(station, udp_echo) as courses:
+    with Bed.open(INSTANCE, PREFIX) as bed, Station(bed.socket, f"{INSTANCE}st") as station:
+        with everyone(bed, station, udp_echo) as courses:
             rates = throughput(station, courses, given.seconds, given.repetitions)
             trips = round_trips(station, courses, given.round_trips, given.repetitions)
         result = {
@@ -248,9 +194,9 @@ def main() -> None:
                 for quantile, table in trips.items()
             },
             "p50_of_nomx_soft_over": ratios(trips["p50"]),
-            "launch_ms": {name: asdict(Figure.of(values)) for name, values in launch_overhead(20).items()},
-            "grant_ms": asdict(Figure.of(grants(50))),
-            "resident_mib": memory_use(daemon_pid, station),
+            "launch_ms": {name: asdict(Figure.of(values)) for name, values in launch_overhead(bed, 20).items()},
+            "grant_ms": asdict(Figure.of(grants(bed, 50))),
+            "resident_mib": memory_use(bed, station),
         }
     (HERE / "result.json").write_text(json.dumps(result, indent=2) + "\n")
     (HERE / "README.md").write_text(report(result))

@@ -10,11 +10,15 @@ from collections.abc import Callable
 
 from nomx.app.control import LoopControl
 from nomx.app.watch import HandlerWatch
+from nomx.linux import process
 
 _DOWN_GRACE_S = 1.0
 """How long a device may be down (its link is being changed) before it counts as taken away."""
 
 _DOWN_STEP_S = 0.02
+
+_TIMER_SLACK_NS = 1
+"""Held packets are waited for by the clock, so a thread that naps wakes when it said."""
 
 
 class Worker:
@@ -35,6 +39,7 @@ class Worker:
 
     def _work(self) -> None:
         try:
+            process.set_timer_slack(_TIMER_SLACK_NS)
             if self._cpu is not None:
                 os.sched_setaffinity(0, {self._cpu})
             self._serve()

@@ -12,6 +12,7 @@ import os
 from collections.abc import Sequence
 
 _PR_CAPBSET_DROP = 24
+_PR_SET_TIMERSLACK = 29
 _PR_SET_SECUREBITS = 28
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
@@ -97,6 +98,11 @@ def _failure(call: str) -> OSError:
 def set_no_new_privileges() -> None:
     """Let no exec of this process or its children give privileges (setuid bits, file capabilities). For good."""
     _prctl("PR_SET_NO_NEW_PRIVS", _PR_SET_NO_NEW_PRIVS, 1)
+
+
+def set_timer_slack(nanoseconds: int) -> None:
+    """Let the kernel wake the calling thread at most so much later than it asked; 50,000 is the default."""
+    _prctl("PR_SET_TIMERSLACK", _PR_SET_TIMERSLACK, nanoseconds)
 
 
 def has_capability(number: int) -> bool:

@@ -146,7 +146,7 @@ def monotonic_ns(timespec: int) -> int:
 
 @inlined
 def sleep_ns(timespec: int, duration_ns: int) -> None:
-    """Sleep for *duration_ns*, and some 50 us more (the timer slack); 16 bytes of the caller's. nanosleep(2)."""
+    """Sleep for *duration_ns*, and the thread's timer slack; 16 bytes of the caller's at *timespec*. nanosleep(2)."""
     store_i64(timespec, duration_ns // _NS_PER_S)
     store_i64(timespec + 8, duration_ns % _NS_PER_S)
     _nanosleep(timespec, 0)

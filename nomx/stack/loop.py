@@ -55,10 +55,10 @@ STOPPED = 0
 SPIN = -1
 """The *spin_ns* of a loop that never sleeps."""
 
-_NAP_NS = 200_000
+_NAP_NS = 80_000
 """What is left of a delay at least for a sleep to be worth it."""
-_NAP_EARLIER_NS = 100_000
-"""How much earlier to wake: falling asleep, the timer's slack of 50 us, and waking."""
+_NAP_EARLIER_NS = 40_000
+"""How much earlier to wake: what falling asleep and waking take, where the worker has taken the timer's slack away."""
 
 _LIVENESS_MS = 1000
 """How long a sleep lasts at most, for an AF_XDP socket does not wake its sleepers when its device goes."""
