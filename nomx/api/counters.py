@@ -40,6 +40,7 @@ NAMES = (
     "drop_arp",
     "drop_icmp_checksum",
     "tx_errors",
+    "drop_vlan",
 )
 """Counter *i* of a row. `drop_*` are frames that were given back unanswered, by reason."""
 

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from nomx.compiled import inlined
+from nomx.compiled import compiled, inlined
 from nomx.stack.counted import (
     ARP_REPLIES,
     DROP_ARP,
@@ -28,6 +28,7 @@ from nomx.stack.counted import (
     DROP_RUNT,
     DROP_UDP_CHECKSUM,
     DROP_UDP_LENGTH,
+    DROP_VLAN,
     ICMP_REPLIES,
 )
 from nomx.wire import arp, ethernet, icmp, ipv4, udp
@@ -60,6 +61,11 @@ def receive(frame: Frame, length: int, interface: Interface, counters: Counters)
     if length < ethernet.HEADER_BYTES:
         return dropped(counters, DROP_RUNT)
     kind = ethernet.ethertype(frame)
+    if kind == ethernet.TYPE_VLAN:
+        length = _untag(frame, length, counters)
+        if length == NOTHING:
+            return NOTHING
+        kind = ethernet.ethertype(frame)
     if kind == ethernet.TYPE_IPV4:
         return _receive_ipv4(frame, length, interface, counters)
     if kind == ethernet.TYPE_ARP:
@@ -72,6 +78,19 @@ def dropped(counters: Counters, reason: int) -> int:
     """Count a frame that is not answered."""
     counters[reason] += 1
     return NOTHING
+
+
+@compiled
+def _untag(frame: Frame, length: int, counters: Counters) -> int:
+    """Make a frame whose tag says a priority and no VLAN an untagged one: its length, or NOTHING.
+
+    Our link carries no VLANs, so a frame of any is another's. The answer has no tag either.
+    """
+    if length < ethernet.HEADER_BYTES + ethernet.TAG_BYTES:
+        return dropped(counters, DROP_RUNT)
+    if ethernet.vlan(frame) != ethernet.PRIORITY_ONLY:
+        return dropped(counters, DROP_VLAN)
+    return ethernet.untag(frame, length)
 
 
 @inlined

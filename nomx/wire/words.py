@@ -23,7 +23,8 @@ Frame: TypeAlias = NDArray[np.uint8]
 
 
 def _load_in_python(length: int, order: Literal["big", "little"] = "big") -> Callable[[Frame, int], int]:
-    return lambda frame, at: int.from_bytes(frame[at : at + length].tobytes(), order)
+    signed = length == 8  # an int64 has no room for more
+    return lambda frame, at: int.from_bytes(frame[at : at + length].tobytes(), order, signed=signed)
 
 
 def _store_in_python(length: int) -> Callable[[Frame, int, int], None]:
@@ -80,6 +81,12 @@ def load32(_context: Any, frame: Any, _at: Any) -> Any:
     return types.int64(frame, types.int64), _emit_load(32, swapped=True)
 
 
+@intrinsic_for(_load_in_python(8))
+def load64(_context: Any, frame: Any, _at: Any) -> Any:
+    """Read eight bytes; negative if the first bit is set."""
+    return types.int64(frame, types.int64), _emit_load(64, swapped=True)
+
+
 @intrinsic_for(_store_in_python(1))
 def store8(_context: Any, frame: Any, _at: Any, _value: Any) -> Any:
     """Write one byte, the lowest of *value*."""
@@ -96,6 +103,12 @@ def store16(_context: Any, frame: Any, _at: Any, _value: Any) -> Any:
 def store32(_context: Any, frame: Any, _at: Any, _value: Any) -> Any:
     """Write four bytes, the lowest of *value*."""
     return types.void(frame, types.int64, types.int64), _emit_store(32, swapped=True)
+
+
+@intrinsic_for(_store_in_python(8))
+def store64(_context: Any, frame: Any, _at: Any, _value: Any) -> Any:
+    """Write eight bytes."""
+    return types.void(frame, types.int64, types.int64), _emit_store(64, swapped=True)
 
 
 @intrinsic_for(_load_in_python(2, "little"))
@@ -121,3 +134,10 @@ def store48(frame: Frame, at: int, value: int) -> None:
     """Write six bytes, the lowest of *value*: a MAC address."""
     store32(frame, at, value >> 16)
     store16(frame, at + 4, value)
+
+
+@inlined
+def cut_out(frame: Frame, at: int, gap: int, end: int) -> None:
+    """Take *gap* bytes out of a frame at *at*: what follows them, up to *end*, moves forward."""
+    for byte in range(at, end - gap):
+        store8(frame, byte, load8(frame, byte + gap))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
@@ -79,6 +80,11 @@ class TestAnswers:
         assert answer is not None
         assert len(answer) == len(frame)
 
+    def test_a_priority_tag_is_taken_off(self, loop: Loop) -> None:
+        answer = loop.exchange(_tagged(request(b"urgent", ECHO), ethernet.Tag(ethernet.PRIORITY_ONLY, priority=5)))
+        assert answer is not None
+        assert reply_in(answer)[2].payload == b"urgent"
+
     def test_a_request_without_checksum_is_answered_with_one(self, loop: Loop) -> None:
         answer = loop.exchange(_with(request(b"no sum", ECHO), 40, b"\0\0"))
         assert answer is not None
@@ -110,8 +116,15 @@ class TestAnswers:
         assert loop.counters["arp_replies"] == 1
 
 
+def _tagged(frame: bytes, tag: ethernet.Tag) -> bytes:
+    return replace(ethernet.Ethernet.parse(frame), tag=tag).emit() + frame[14:]
+
+
 _ECHO = request(b"payload", ECHO)
 _DROPS = {
+    "another VLAN": ("drop_vlan", _tagged(_ECHO, ethernet.Tag(7))),
+    "tag cut off": ("drop_runt", _tagged(_ECHO, ethernet.Tag(0))[:17]),
+    "two tags": ("drop_ethertype", _tagged(_ECHO, ethernet.Tag(0))[:16] + _tagged(_ECHO, ethernet.Tag(0))[12:]),
     "runt": ("drop_runt", _ECHO[:13]),
     "IP header cut off": ("drop_runt", _ECHO[:33]),
     "IP payload cut off": ("drop_ip_header", _ECHO[:-1]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 import numpy as np
@@ -13,7 +14,7 @@ from nomx.compiled import compiled_uncached
 from nomx.errors import InvalidRequest, Malformed
 from nomx.wire import arp, checksum, ethernet, icmp, ipv4, udp
 from nomx.wire.arp import Arp
-from nomx.wire.ethernet import Ethernet
+from nomx.wire.ethernet import Ethernet, Tag
 from nomx.wire.icmp import Echo
 from nomx.wire.ipv4 import IPv4
 from nomx.wire.udp import Udp
@@ -22,7 +23,9 @@ u16 = st.integers(0, 0xFFFF)
 macs = st.integers(0, (1 << 48) - 1)
 unicast = macs.filter(lambda mac: not mac >> 40 & 1)
 ips = st.builds(IPv4Address, st.integers(0, (1 << 32) - 1))
-ethernets = st.builds(Ethernet, macs, unicast, st.integers(0x600, 0xFFFF))
+tags = st.builds(Tag, st.integers(0, 4094), st.integers(0, 7), st.booleans())
+types = st.integers(0x600, 0xFFFF).filter(lambda kind: kind != ethernet.TYPE_VLAN)
+ethernets = st.builds(Ethernet, macs, unicast, types, st.none() | tags)
 arps = st.builds(Arp, st.sampled_from((1, 2)), macs, ips, macs, ips)
 echoes = st.builds(Echo, st.booleans(), u16, u16, st.binary(max_size=100))
 headers = st.builds(
@@ -88,12 +91,13 @@ class TestTruncation:
         ("parse", "data"),
         [
             (Ethernet.parse, Ethernet(1, 2, 0x800).emit()),
+            (Ethernet.parse, Ethernet(1, 2, 0x800, Tag(5)).emit()),
             (Arp.parse, Arp(1, 2, IPv4Address(3), 4, IPv4Address(5)).emit()),
             (IPv4.parse, IP.emit() + UDP.emit(IP)),
             (Echo.parse, Echo(False, 1, 2, b"").emit()),
             (lambda data: Udp.parse(data, TestTruncation.IP), UDP.emit(IP)),
         ],
-        ids=["ethernet", "arp", "ipv4", "echo", "udp"],
+        ids=["ethernet", "tagged", "arp", "ipv4", "echo", "udp"],
     )
     def test_each_length(self, parse, data):
         parse(data)
@@ -117,6 +121,9 @@ class TestImpossibleValues:
             lambda: Ethernet(1 << 48, 0, 0x800),
             lambda: Ethernet(0, 1 << 40, 0x800),
             lambda: Ethernet(0, 0, 0x5FF),
+            lambda: Ethernet(0, 0, 0x8100),
+            lambda: Tag(4095),
+            lambda: Tag(1, 8),
             lambda: Arp(3, 0, IPv4Address(0), 0, IPv4Address(0)),
             lambda: IPv4(IPv4Address(0), IPv4Address(0), 256, 0),
             lambda: IPv4(IPv4Address(0), IPv4Address(0), 17, 65516),
@@ -186,6 +193,16 @@ def _ethernet_fields(frame):
 
 
 @compiled_uncached
+def _vlan(frame):
+    return ethernet.vlan(frame)
+
+
+@compiled_uncached
+def _untag(frame, length):
+    return ethernet.untag(frame, length)
+
+
+@compiled_uncached
 def _arp_fields(frame, at):
     return (
         arp.is_ipv4_over_ethernet(frame, at),
@@ -211,7 +228,16 @@ class TestAccessors:
 
     @given(ethernets)
     def test_ethernet(self, header):
-        assert _ethernet_fields(_array(header.emit())) == (header.destination, header.source, header.ethertype)
+        data = _array(header.emit())
+        kind = header.ethertype if header.tag is None else ethernet.TYPE_VLAN
+        assert _ethernet_fields(data) == (header.destination, header.source, kind)
+
+    @given(ethernets.filter(lambda header: header.tag is not None), st.binary(max_size=50))
+    def test_a_tag_is_read_and_taken_out(self, header, payload):
+        data = _array(header.emit() + payload)
+        assert _vlan(data) == header.tag.vlan
+        length = _untag(data, data.size)
+        assert data[:length].tobytes() == replace(header, tag=None).emit() + payload
 
     @given(headers, st.integers(0, 20))
     def test_ipv4(self, header, at):
