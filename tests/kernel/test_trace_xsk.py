@@ -10,7 +10,10 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
 from nomx.alloc import names
+from nomx.linux import cgroupfs
 from nomx.trace import aggregate
+from nomx.trace.target import Target, group_subject
+from nomx.trace.tracer import Options, Tracer
 from tests.kernel.conftest import Wired, ip4
 from tests.kernel.tracing import traced
 from tests.kernel.xsk_port import GEOMETRY, XskPort
@@ -66,3 +69,29 @@ def test_frames_without_room_are_told(wired: Wired, port: XskPort) -> None:
             peer.send(there)
         (seen,) = aggregate.xsk_lines([before], trace.read().xsks)
         assert seen.rx_ring_full + seen.rx_dropped + seen.fill_ring_empty > 0
+
+
+def test_the_sockets_of_a_group_are_seen_before_it_is_counted(wired: Wired, port: XskPort, instance: str) -> None:
+    peer, there = wired.raw(wired.station(2)), frame(wired, 2, 1)
+    for _ in range(3 * GEOMETRY.rings.rx):
+        peer.send(there)
+    home = cgroupfs.hierarchies().unified / cgroup_of_us().lstrip("/")
+    group = home / f"{instance}-trace"
+    group.mkdir()
+    try:
+        cgroupfs.move(group, os.getpid())
+        target = Target("us", group_subject(group), "process", group=group, pid=os.getpid())
+        with Tracer([target], Options()) as tracer:
+            first = tracer.start()[target.subject]
+            now = tracer.read()[target.subject]
+        assert len(first.xsks) == len(now.xsks) == 1
+        assert now.packets.rx < GEOMETRY.rings.rx, "what came in before is not of the trace"
+        (seen,) = aggregate.xsk_lines(first.xsks, now.xsks)
+        assert seen.rx_ring_full + seen.rx_dropped < GEOMETRY.rings.rx
+    finally:
+        cgroupfs.move(home, os.getpid())
+        group.rmdir()
+
+
+def cgroup_of_us() -> str:
+    return next(path for controllers, path in cgroupfs.membership(os.getpid()) if not controllers)
