@@ -52,7 +52,7 @@ class UmemGeometry(Struct, frozen=True, forbid_unknown_fields=True):
     """How a client laid out the memfd that it sends: one equal slice of frames a queue, in queue order."""
 
     frame_bytes: int = 2048
-    frames_per_queue: int = 4096
+    frames_per_queue: int = 2048
     headroom_bytes: int = 0
     """Room the application wants in front of each packet, beyond the 256 bytes that XDP keeps."""
     rings: RingSizes = RingSizes()

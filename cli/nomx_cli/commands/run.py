@@ -15,7 +15,6 @@ from nomx.errors import InvalidRequest, NoDaemon
 from nomx.types import parse_rate_bps, parse_size_bytes
 from nomx_cli.output import settings, show_json
 from nomx_cli.session import connected
-from nomx_cli.summary import grant_lines, live_line, report, report_lines
 
 if TYPE_CHECKING:
     from nomx.api.messages import Planned
@@ -185,6 +184,8 @@ def run(argv: list[str], spec: LeaseSpec, user: str | None, umem: UmemGeometry, 
     from nomx.client.launch import Launch
 
     launch = Launch.start(argv, spec, user, umem, settings().socket)
+    from nomx_cli.summary import grant_lines, report, report_lines  # while the application starts
+
     if not settings().as_json:
         for line in grant_lines(launch.grant):
             click.echo(f"nomx: {line}", err=True)
@@ -210,6 +211,8 @@ class Ticker:
         """Take the counters as they are now, and tell what is new."""
         now_ns = time.monotonic_ns()
         seconds = (now_ns - self._then_ns) / 1e9
+        from nomx_cli.summary import live_line
+
         since = {name: count - self._before.get(name, 0) for name, count in counters.items()}
         if settings().as_json:
             show_json({"seconds": seconds, "counters": since}, err=True)
