@@ -125,6 +125,7 @@ class XskDevice:
             raise InvalidRequest(
                 field="length", value=batch.lengths.tolist(), expected=f"{HEADER_BYTES} to {longest} bytes each"
             )
+        self._collect()  # the kernel sends nothing while the completion ring is full
         lengths = np.ascontiguousarray(batch.lengths)
         count, gone = send_burst(self.queue, np.ascontiguousarray(batch.index), lengths, self.umem.packet_offset)
         self._counts[1] += count
@@ -159,6 +160,7 @@ class XskDevice:
 
     def flush(self) -> int:
         """Push what waits in the tx ring; how many packets the kernel has not taken yet."""
+        self._collect()
         _, gone = send_burst(self.queue, np.empty(0, np.int64), np.empty(0, np.int64), 0)
         self._raise_if(gone)
         return count_unsent(self.queue)
