@@ -41,6 +41,7 @@ NAMES = (
     "drop_icmp_checksum",
     "tx_errors",
     "drop_vlan",
+    "nd_replies",
 )
 """Counter *i* of a row. `drop_*` are frames that were given back unanswered, by reason."""
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import numpy as np
 
@@ -35,6 +35,7 @@ from nomx.stack.delivery import States
 from nomx.stack.interface import Counters, Interface
 from nomx.types import CpuSet
 from nomx.wire.ethernet import parse_mac
+from nomx.wire.ipv6 import halves
 
 _log = logging.getLogger("nomx.app")
 
@@ -131,11 +132,14 @@ def _queue_workers(
     stack: contextlib.ExitStack, shared: _Shared, device: DeviceGrant, udp_checksums: bool
 ) -> list[Worker]:
     """Make one worker for each queue of the device, compiled and ready to start."""
+    ip6_high, ip6_low = halves(IPv6Address(device.ip6))
     interface = Interface(
         mac=parse_mac(device.mac),
         ip4=int(IPv4Address(device.ip4)),
         mtu_bytes=device.mtu_bytes,
         udp_checksums=int(udp_checksums),
+        ip6_high=ip6_high,
+        ip6_low=ip6_low,
     )
     assert shared.grant is not None  # it has the device
     program, lease = shared.program, shared.grant.lease

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from nomx.compiled import inlined
 from nomx.stack.counted import DROP_NO_HANDLER, HANDLER_ERRORS, NO_REPLY, REPLIES, REPLY_OVERRUNS
 from nomx.stack.guard import NOTHING_PENDING, guarded
-from nomx.stack.interface import NOTHING, Counters, Interface, finish_reply
-from nomx.wire import ethernet, ipv4, udp
+from nomx.stack.interface import NOTHING, Counters, Interface, finish_datagram_ipv6, finish_reply
+from nomx.wire import ethernet, ipv4, ipv6, udp
 from nomx.wire.words import Frame
 
 RAISED = -2
@@ -27,6 +27,9 @@ port whose handler raised last; and the port whose handler last claimed a longer
 
 FIRST_OWN = 4
 """Where in *states* the addresses of the handlers' own arrays begin."""
+
+IPV6_SENDER = -(1 << 63)
+"""The bit that says that a sender's address is the low half of an IPv6 address."""
 
 NO_HANDLER = -(1 << 31)
 """What a dispatch returns for a port that nobody serves."""
@@ -43,7 +46,8 @@ negative for none, NO_HANDLER. Made by `nomx.app.generate`."""
 def deliver(frame: Frame, interface: Interface, counters: Counters, dispatch: Dispatch, states: States) -> int:
     """Let the handler of its port answer the DATAGRAM in *frame*, in place: a frame's length, NOTHING or RAISED."""
     ip_at = ethernet.HEADER_BYTES
-    header = ipv4.header_bytes(frame, ip_at)
+    over_ipv6 = ethernet.ethertype(frame) == ethernet.TYPE_IPV6
+    header = ipv6.HEADER_BYTES if over_ipv6 else ipv4.header_bytes(frame, ip_at)
     at = ip_at + header
     message = frame[at + udp.HEADER_BYTES : ip_at + interface.mtu_bytes]
     sender_port = udp.source_port(frame, at)
@@ -52,7 +56,7 @@ def deliver(frame: Frame, interface: Interface, counters: Counters, dispatch: Di
         udp.destination_port(frame, at),
         message,
         udp.length_bytes(frame, at) - udp.HEADER_BYTES,
-        ipv4.source(frame, ip_at),
+        ipv6_sender(frame, ip_at) if over_ipv6 else ipv4.source(frame, ip_at),
         sender_port,
         states,
         counters,
@@ -61,9 +65,20 @@ def deliver(frame: Frame, interface: Interface, counters: Counters, dispatch: Di
         return RAISED if reply_bytes == RAISED else NOTHING
     length = udp.HEADER_BYTES + reply_bytes
     udp.make_reply(frame, at, length)
+    if over_ipv6:
+        return finish_datagram_ipv6(frame, length, interface)
     if interface.udp_checksums != 0:
         udp.write_checksum(frame, ip_at, at, length)
     return finish_reply(frame, header, header + length, interface)
+
+
+@inlined
+def ipv6_sender(frame: Frame, ip_at: int) -> int:
+    """Return what a handler is told of an IPv6 sender: the low half of its address, made negative.
+
+    So it is never an IPv4 address, and one for each host of a link.
+    """
+    return ipv6.source_low(frame, ip_at) | IPV6_SENDER
 
 
 @inlined

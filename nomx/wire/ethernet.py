@@ -18,6 +18,7 @@ TAG_BYTES = 4
 """What an IEEE 802.1Q tag adds to the header, between source and EtherType."""
 TYPE_IPV4 = 0x0800
 TYPE_ARP = 0x0806
+TYPE_IPV6 = 0x86DD
 TYPE_VLAN = 0x8100
 """IEEE 802.1Q: a tag follows, then the EtherType of what the frame carries."""
 PRIORITY_ONLY = 0

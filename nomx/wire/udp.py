@@ -1,7 +1,7 @@
 """UDP. Source: RFC 768, RFC 1122 section 4.1.
 
 Accessors take a frame and *at*, where the UDP header begins in it; checksums take *ip_at*, where
-the IPv4 header does, for they cover its addresses too.
+the IPv4 header does, for they cover its addresses too (over IPv6: `nomx.wire.ipv6.write_checksum`).
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from nomx.errors import Malformed
 from nomx.wire import ipv4
 from nomx.wire.checksum import VALID, finish, fold, sum_bytes
 from nomx.wire.ipv4 import IPv4, sum_of
+from nomx.wire.ipv6 import IPv6
 from nomx.wire.valid import at_least, in_bits, number
 from nomx.wire.words import Frame, load16, load32, store16, store32
 
 HEADER_BYTES = 8
 NO_CHECKSUM = 0
+CHECKSUM_AT = 6
+"""Where in the header the checksum is."""
 
 
 @inlined
@@ -86,7 +89,7 @@ class Udp:
         in_bits("length", HEADER_BYTES + len(self.payload), 16)
 
     @classmethod
-    def parse(cls, data: bytes, ip: IPv4) -> Udp:
+    def parse(cls, data: bytes, ip: IPv4 | IPv6) -> Udp:
         """Read the payload *data* of the packet *ip*, and check its checksum.
 
         Raises: Malformed: cut short, lengths that contradict each other, a wrong checksum.
@@ -97,11 +100,12 @@ class Udp:
         if length < HEADER_BYTES:
             raise Malformed(format=name, reason=f"its length is {length}")
         at_least(data, length, name)
-        if number(data, 6, 2) != NO_CHECKSUM and fold(_sum(data[:length], ip)) != VALID:
+        made = number(data, 6, 2) != NO_CHECKSUM or isinstance(ip, IPv6)  # RFC 8200, 8.1: there it must be
+        if made and fold(_sum(data[:length], ip)) != VALID:
             raise Malformed(format=name, reason="its checksum is wrong")
         return cls(number(data, 0, 2), number(data, 2, 2), bytes(data[HEADER_BYTES:length]))
 
-    def emit(self, ip: IPv4) -> bytes:
+    def emit(self, ip: IPv4 | IPv6) -> bytes:
         """Write the datagram as the payload of *ip*, with its checksum."""
         ports = self.source_port.to_bytes(2, "big") + self.destination_port.to_bytes(2, "big")
         length = (HEADER_BYTES + len(self.payload)).to_bytes(2, "big")
@@ -109,6 +113,6 @@ class Udp:
         return ports + length + value.to_bytes(2, "big") + self.payload
 
 
-def _sum(datagram: bytes, ip: IPv4) -> int:
-    addresses = int(ip.source) + int(ip.destination)
+def _sum(datagram: bytes, ip: IPv4 | IPv6) -> int:
+    addresses = sum_of(ip.source.packed + ip.destination.packed)
     return addresses + ip.protocol + len(datagram) + sum_of(datagram)

@@ -148,9 +148,9 @@ class Host:
         self.station = station
         self._path = Path(station.netns)
 
-    def udp(self, *, timeout_s: float = 5.0) -> socket.socket:
+    def udp(self, *, timeout_s: float = 5.0, over_ipv6: bool = False) -> socket.socket:
         with netns.inside(self._path):
-            opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            opened = socket.socket(socket.AF_INET6 if over_ipv6 else socket.AF_INET, socket.SOCK_DGRAM)
         opened.settimeout(timeout_s)
         return opened
 
@@ -161,7 +161,7 @@ class Host:
 
     def answered(self, to: str, port: int, payload: bytes, attempts: int = 5) -> bytes | None:
         """Ask over UDP; the answer. A veth may drop, so a lost one is asked for again."""
-        with self.udp(timeout_s=1.0) as asking:
+        with self.udp(timeout_s=1.0, over_ipv6=":" in to) as asking:
             asking.connect((to, port))
             for _ in range(attempts):
                 asking.send(payload)

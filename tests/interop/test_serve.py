@@ -112,6 +112,23 @@ def test_a_host_talks_to_it(wired: Wired, host: Host, tmp_path: Path) -> None:
     assert not [name for name in counted if name in ("handler_errors", "drop_udp_checksum", "drop_ip_checksum")]
 
 
+def test_a_host_talks_to_it_over_ipv6(wired: Wired, host: Host, tmp_path: Path) -> None:
+    application = serving(wired, tmp_path)
+    there = names.ip6(wired.instance, SLOT)
+    assert host.answered(THERE, 7, b"ready") == b"ready"
+    for payload in (b"", b"x", bytes(range(256)) * 5, b"m" * 1452):
+        assert host.answered(there, 7, payload) == payload
+    assert host.answered(there, 11, b"?") == b"\x2a" * 1452
+    ping = host.run("ping", "-c", "3", "-i", "0.05", "-W", "2", "-s", "1000", there)
+    assert ping.returncode == 0, ping.stdout
+    neighbours = host.run("ip", "-6", "neighbour", "show", there)
+    assert application.stop() == 0, application.said()
+    assert names.mac(wired.instance, SLOT) in neighbours.stdout
+    counted = application.counters()
+    assert counted["nd_replies"] >= 1
+    assert not [name for name in counted if name in ("handler_errors", "drop_udp_checksum", "drop_icmp_checksum")]
+
+
 def test_knobs_that_turn_under_traffic_lose_and_alter_nothing(wired: Wired, host: Host, tmp_path: Path) -> None:
     application = serving(wired, tmp_path, restless=True)
     assert host.answered(THERE, 7, b"") == b""

@@ -184,8 +184,8 @@ def test_out_of_memory_is_told_in_the_outcome(daemon: RealDaemon, place: Path) -
 
 
 def test_memory_too_small_for_the_device_is_told_before(daemon: RealDaemon, place: Path) -> None:
-    with pytest.raises(InvalidRequest, match="8M of device memory"):
-        run(daemon, script(place, ""), memory_bytes=20 * MIB)
+    with pytest.raises(InvalidRequest, match="4M of device memory"):
+        run(daemon, script(place, ""), memory_bytes=18 * MIB)
 
 
 def test_a_refusal_is_the_daemons_own(daemon: RealDaemon, place: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ctypes
 from collections import deque
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import numpy as np
 
@@ -21,13 +21,16 @@ from nomx.ring.umem import Umem
 from nomx.stack.interface import Interface
 from nomx.wire import ethernet
 from nomx.wire.ipv4 import IPv4
+from nomx.wire.ipv6 import halves
 from nomx.wire.udp import Udp
 
 PACKET_OFFSET = PACKET_HEADROOM_BYTES
 FRAME_BYTES = 2048
-OURS = Interface(mac=0x02_00_00_00_00_01, ip4=int(IPv4Address("10.0.0.1")), mtu_bytes=1500, udp_checksums=1)
+OUR_IP6 = IPv6Address("fd6e:6f6d:78::1")
+OURS = Interface(0x02_00_00_00_00_01, int(IPv4Address("10.0.0.1")), 1500, 1, *halves(OUR_IP6))
 PEER_MAC = 0x02_00_00_00_00_02
 PEER_IP = IPv4Address("10.0.0.2")
+PEER_IP6 = IPv6Address("fd6e:6f6d:78::2")
 
 
 class Memory:

@@ -128,7 +128,7 @@ _DROPS = {
     "runt": ("drop_runt", _ECHO[:13]),
     "IP header cut off": ("drop_runt", _ECHO[:33]),
     "IP payload cut off": ("drop_ip_header", _ECHO[:-1]),
-    "ethertype": ("drop_ethertype", _with(_ECHO, 12, b"\x86\xdd")),
+    "ethertype": ("drop_ethertype", _with(_ECHO, 12, b"\x88\xb5")),
     "version": ("drop_ip_header", _with(_ECHO, 14, b"\x65")),
     "header of 16 bytes": ("drop_ip_header", _with(_ECHO, 14, b"\x44")),
     "total below header": ("drop_ip_header", _with(_ECHO, 16, b"\0\x13")),
